@@ -1,0 +1,1 @@
+"""Region-aware masked autoencoders (R-MAE, ICLR 2024) in JAX/Flax."""
