@@ -1,0 +1,17 @@
+"""R-MAE, ViT-H/14, COCO train2017 with FH regions: configs/rmae_b.py with the largest encoder; 256 patches an image.
+
+python -m data_prep --images=COCO/train2017 --output=DATASET
+python main.py --config=configs/rmae_h.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+from rmae_jax.model import presets
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.update(presets.encoder("H"))
+    return config

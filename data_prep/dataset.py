@@ -1,0 +1,113 @@
+"""The files that make a folder of shards a dataset: index, skipped images, TFDS files, metadata."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep import files
+from data_prep.shards import Report
+from rmae_jax import tfrecord
+
+
+def read_metadata(output: Path, name: str, split: str) -> dict[str, Any] | None:
+    """A finished split's metadata; None if there is none, for it is written last."""
+    try:
+        return json.loads((output / tfrecord.metadata_name(name, split)).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def finish(output: Path, scratch: Path, metadata: dict[str, Any], reports: Sequence[Report]) -> dict[str, Any]:
+    """Writes everything beside the shards, the metadata last.
+
+    Args:
+      output: the dataset's folder.
+      scratch: folder for temporary files on the same file system.
+      metadata: name, split and whatever else describes how the split was made.
+      reports: of each shard, in order.
+
+    Returns:
+      The metadata as written: with shard_lengths, num_examples, num_skipped, num_bytes and, for each layer,
+      num_regions.
+    """
+    name, split = metadata["name"], metadata["split"]
+    rows = [
+        (shard, offset, length)
+        for shard, report in enumerate(reports)
+        for offset, length in zip(report.offsets, report.lengths, strict=True)
+    ]
+    skipped = [entry for report in reports for entry in report.skipped]
+    metadata = metadata | {
+        "shard_lengths": [len(report.offsets) for report in reports],
+        "num_examples": len(rows),
+        "num_skipped": len(skipped),
+        "num_bytes": sum(report.num_bytes for report in reports),
+        "num_regions": [sum(counts) for counts in zip(*(r.num_regions for r in reports), strict=True)],
+    }
+    with files.replacing(output / tfrecord.index_name(name, split), scratch) as out:
+        np.save(out, np.array(rows, np.int64).reshape(-1, 3))
+    with files.replacing(output / tfrecord.skipped_name(name, split), scratch) as out:
+        out.writelines(json.dumps(entry).encode() + b"\n" for entry in skipped)
+    others = [other for other in finished_splits(output) if (other["name"], other["split"]) != (name, split)]
+    write_tfds(output, scratch, [*others, metadata])
+    with files.replacing(output / tfrecord.metadata_name(name, split), scratch) as out:
+        out.write(json.dumps(metadata, indent=2).encode() + b"\n")
+    return metadata
+
+
+def finished_splits(output: Path) -> list[dict[str, Any]]:
+    """Metadata of every finished split in a dataset's folder."""
+    indexes = sorted(output.glob(tfrecord.index_name("*", "*")))
+    found = [read_metadata(output, *path.name.split(".")[0].split("-", 1)) for path in indexes]
+    return [metadata for metadata in found if metadata is not None]
+
+
+def write_tfds(output: Path, scratch: Path, splits: Sequence[dict[str, Any]]) -> None:
+    """Writes features.json and dataset_info.json for these splits; needs no TensorFlow."""
+    import tensorflow_datasets as tfds  # here: workers need not wait for it
+
+    # A tensor with several unknown dimensions is what TFDS stores as regions/shape and regions/value.
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "image_id": tfds.features.Text(),
+            "height": np.int64,
+            "width": np.int64,
+            "regions": tfds.features.Tensor(shape=(None, None, None), dtype=np.uint16, encoding="zlib"),
+            "num_regions": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+            "label": np.int64,
+        }
+    )
+    name = splits[0]["name"]
+    identity = tfds.core.DatasetIdentity(name=name, version="1.0.0", data_dir=str(output), module_name="")
+    info = tfds.core.DatasetInfo(builder=identity, features=features)
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=output,
+        dataset_name=name,
+        filetype_suffix="tfrecord",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    info.set_file_format("tfrecord")
+    info.set_splits(
+        tfds.core.SplitDict(
+            [
+                tfds.core.SplitInfo(
+                    name=split["split"],
+                    shard_lengths=split["shard_lengths"],
+                    num_bytes=split["num_bytes"],
+                    filename_template=template,
+                )
+                for split in sorted(splits, key=lambda split: split["split"])
+            ]
+        )
+    )
+    written = scratch / "tfds"
+    written.mkdir(exist_ok=True)
+    info.write_to_directory(written)
+    for path in written.iterdir():
+        path.replace(output / path.name)
+    written.rmdir()
+    files.sync_folder(output)

@@ -1,0 +1,7 @@
+"""Records to batches: random access to a dataset, augmentation, region sampling, and the stream of batches."""
+
+from rmae_jax.data.batches import batches
+from rmae_jax.data.examples import center_examples
+from rmae_jax.data.source import DatasetError, TFRecordSource
+
+__all__ = ["DatasetError", "TFRecordSource", "batches", "center_examples"]

@@ -1,0 +1,172 @@
+"""The stream of training batches: a pure function of (seed, step), whatever the number of hosts and workers."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+from absl import flags
+
+from rmae_jax.data.examples import Example, RandomExamples
+from rmae_jax.data.source import TFRecordSource
+
+# Beyond this, threads of one process mostly wait for Python's lock: take worker processes.
+_MAX_THREADS = 16
+
+
+def batches(
+    source: TFRecordSource,
+    *,
+    seed: int,
+    batch_size: int,
+    image_size: int,
+    num_regions: int,
+    start_step: int = 0,
+    host: int = 0,
+    num_hosts: int = 1,
+    workers: int = 0,
+    threads: int | None = None,
+) -> Iterator[Example]:
+    """Yields this host's rows of every global batch from `start_step` on, without end.
+
+    Each epoch visits every record once, in an order of its own; a batch may span two epochs. The random choices of
+    an example are keyed by its place in the stream of epochs. Host p of P takes rows p*B/P to (p+1)*B/P, so the
+    batches of the hosts in order make up the global batch, the same for every P.
+
+    Args:
+      source: the records.
+      seed: of the order and of every augmentation, 0 <= seed < 2**32.
+      batch_size: B, of the global batch.
+      image_size: S, in pixels.
+      num_regions: K regions per image; 0 leaves "regions" out and label maps packed, for MAE.
+      start_step: the first batch to yield.
+      host: index of this host.
+      num_hosts: P.
+      workers: processes that prepare batches; 0 prepares them in threads of this process.
+      threads: per process; by default the cores are shared among the processes.
+
+    Yields:
+      images: uint8 (B / P, S, S, 3), RGB.
+      regions: uint8 (uint16, uint32) (B / P, S, S) for K up to 8 (16, 32); bit k is the k-th region's map.
+      record: int64 (B / P), numbers of the records in the split.
+
+    Raises:
+      ValueError: an argument is out of range; at once, not at the first batch.
+      DatasetError: the dataset is empty, or regions are asked for and it has none; later, a record is damaged.
+    """
+    examples = RandomExamples(source, image_size, num_regions)
+    if batch_size < 1 or num_hosts < 1 or batch_size % num_hosts:
+        raise ValueError(f"batch_size {batch_size} is not a positive multiple of the number of hosts, {num_hosts}")
+    if not 0 <= host < num_hosts:
+        raise ValueError(f"host is {host}; it must be one of the {num_hosts} hosts, counted from 0")
+    if not 0 <= seed < 2**32 or start_step < 0 or workers < 0:
+        raise ValueError(f"seed {seed} (< 2**32), start_step {start_step}, workers {workers}: none may be negative")
+    if threads is None:
+        threads = min(_MAX_THREADS, max(1, _cores() // max(1, workers)))
+    rows = batch_size // num_hosts
+    stream = _HostExamples(examples, seed, start_step, batch_size, host * rows, rows, max(1, workers))
+    dataset = grain.MapDataset.source(stream)
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    dataset = dataset.batch(rows)
+    if workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
+        dataset = dataset.map(_copy)
+    return _Batches(grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=1))
+
+
+def _cores() -> int:
+    """Cores that this process may use; macOS does not tell and gives all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+class _HostExamples:
+    """One host's examples of every global batch, in the order in which grain asks for them.
+
+    Example i goes to worker i % W as its example i // W (so grain deals them), and worker w prepares batches w, w + W,
+    ...: whole batches come out of each worker, and the order of batches does not depend on W.
+
+    Epoch e of the stream is the permutation of the records drawn from (seed, e); the choices for the stream's example n
+    come from a counter-based generator at (seed, n).
+    """
+
+    def __init__(
+        self,
+        examples: RandomExamples,
+        seed: int,
+        start_step: int,
+        batch_size: int,
+        first_row: int,
+        rows: int,
+        workers: int,
+    ):
+        self._examples, self._seed = examples, seed
+        self._first = start_step * batch_size + first_row
+        self._batch_size, self._rows, self._workers = batch_size, rows, workers
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> Example:
+        position, worker = divmod(index, self._workers)
+        batch, row = divmod(position, self._rows)
+        place = self._first + (batch * self._workers + worker) * self._batch_size + row
+        epoch, place_in_epoch = divmod(place, len(self._examples.source))
+        record = int(self._order(epoch)[place_in_epoch])
+        return self._examples(record, np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, 0, place])))
+
+    def __repr__(self) -> str:
+        return f"examples of {self._examples.source}"
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The records in the order of an epoch; keeps two epochs, for the batches that span them."""
+        order = self._epochs.get(epoch)
+        if order is None:
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self._examples.source))
+            self._epochs = {e: kept for e, kept in self._epochs.items() if e == epoch - 1} | {epoch: order}
+        return order
+
+
+class _Batches(Iterator[Example]):
+    """The iterator that `batches` returns.
+
+    Attributes:
+      close: ends the threads and processes. Runs by itself when the iterator is deleted and when Python exits.
+    """
+
+    def __init__(self, dataset: grain.IterDataset):
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain reads its flags, which nobody parses outside of absl.app
+        # Held in a list so that closing also drops it: grain's iterators complain when Python's exit deletes them.
+        self._iterator = [iter(dataset)]
+        self.close = weakref.finalize(self, _close, self._iterator)
+
+    def __next__(self) -> Example:
+        if not self._iterator:
+            raise ValueError("the stream of batches is closed")
+        return next(self._iterator[0])
+
+
+def _copy(batch: Example) -> Example:
+    """Out of the shared memory in which workers hand over batches: whoever holds one at exit would leak it."""
+    return {key: np.array(array) for key, array in batch.items()}
+
+
+def _close(iterator: list[grain.DatasetIterator]) -> None:
+    iterator.pop().close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """Runs in each worker process: Ctrl-C and the death of the main process are not its business to report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

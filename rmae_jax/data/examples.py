@@ -1,0 +1,105 @@
+"""From a record to what the model is fed: uint8 pixels and a bitmask of sampled regions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from rmae_jax import records
+from rmae_jax.data.bicubic import resize_bicubic
+from rmae_jax.data.crops import Crop, random_resized_crop
+from rmae_jax.data.nearest import resize_nearest
+from rmae_jax.data.regions import bitmask_dtype, sample_regions
+from rmae_jax.data.source import DatasetError, TFRecordSource
+
+Example = dict[str, np.ndarray]
+
+
+class RandomExamples:
+    """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3)."""
+
+    def __init__(self, source: TFRecordSource, image_size: int, num_regions: int):
+        """See `rmae_jax.data.batches` for the arguments.
+
+        Raises:
+          DatasetError: regions are asked for and the dataset has none.
+          ValueError: the size or the number of regions is out of range.
+        """
+        _check_request(source, image_size, num_regions)
+        self.source, self.image_size, self.num_regions = source, image_size, num_regions
+
+    def __call__(self, record: int, rng: np.random.Generator) -> Example:
+        """Makes the example of one record; every random choice comes from `rng`.
+
+        Raises:
+          DatasetError: the record cannot be read or decoded.
+        """
+        image, layers = _decode(self.source, record, self.num_regions > 0)
+        crop = random_resized_crop(rng, *image.shape[:2])
+        size = self.image_size
+        example = {"images": resize_bicubic(image, crop, size, size), "record": np.int64(record)}
+        if layers is not None:
+            example["regions"] = sample_regions(rng, resize_nearest(layers, crop, size, size), self.num_regions)
+        return example
+
+
+def center_examples(
+    source: TFRecordSource, indices: Sequence[int], *, image_size: int, num_regions: int = 0, seed: int = 0
+) -> Example:
+    """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
+
+    The same record and seed give the same regions, whichever records stand beside it.
+
+    Returns:
+      What `rmae_jax.data.batches` yields.
+
+    Raises:
+      DatasetError: a record cannot be read or decoded, or regions are asked for and the dataset has none.
+    """
+    _check_request(source, image_size, num_regions)
+    made = [_center_example(source, int(index), image_size, num_regions, seed) for index in indices]
+    return {key: np.stack([example[key] for example in made]) for key in made[0]}
+
+
+def _center_example(source: TFRecordSource, record: int, size: int, num_regions: int, seed: int) -> Example:
+    image, layers = _decode(source, record, num_regions > 0)
+    height, width = image.shape[:2]
+    crop, short = Crop(0, 0, height, width), min(height, width)
+    height, width = size * height // short, size * width // short
+    top, left = (height - size) // 2, (width - size) // 2
+    center = (..., slice(top, top + size), slice(left, left + size))
+    example = {"images": resize_bicubic(image, crop, height, width)[center[1:]], "record": np.int64(record)}
+    if layers is not None:
+        rng = np.random.default_rng((seed, record))
+        example["regions"] = sample_regions(rng, resize_nearest(layers, crop, height, width)[center], num_regions)
+    return example
+
+
+def _decode(
+    source: TFRecordSource, record: int, with_regions: bool
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "layers height width"] | None]:
+    """Reads and decodes a record; its label maps stay packed where nobody wants them."""
+    packed = source[record]
+    try:
+        image = records.decode_image(packed.image)
+        if image.shape[:2] != (packed.height, packed.width):
+            raise ValueError(f"the image is {image.shape[:2]}, its record says {(packed.height, packed.width)}")
+        if with_regions and packed.num_layers != source.num_layers:
+            raise ValueError(f"{packed.num_layers} region layers, the dataset says {source.num_layers}")
+        return image, packed.regions if with_regions else None
+    except ValueError as error:
+        raise DatasetError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
+
+
+def _check_request(source: TFRecordSource, image_size: int, num_regions: int) -> None:
+    if len(source) == 0:
+        raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on photographs")
+    if image_size < 1:
+        raise ValueError(f"image_size is {image_size}; it must be positive")
+    if num_regions == 0:
+        return
+    bitmask_dtype(num_regions)
+    if source.num_layers == 0:
+        raise DatasetError(
+            f"{source.folder}: the dataset has no region maps; prepare it with --regions=fh, or use objective mae"
+        )

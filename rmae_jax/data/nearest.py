@@ -1,0 +1,41 @@
+"""Crop, nearest resize and flip of label maps."""
+
+import numpy as np
+from jaxtyping import UInt16
+from numba import njit
+
+from rmae_jax.data.crops import Crop
+
+
+def resize_nearest(
+    layers: UInt16[np.ndarray, "layers map_height map_width"], crop: Crop, height: int, width: int
+) -> UInt16[np.ndarray, "layers height width"]:
+    """Crops each layer, resizes it to (height, width) and flips it.
+
+    Output pixel i reads input pixel floor(float32(i) * float32(in / out)): PyTorch's `interpolate(mode="nearest")`,
+    and with it what the method's region maps are made by.
+
+    Raises:
+      ValueError: the crop is empty or reaches beyond the maps.
+    """
+    crop.check(*layers.shape[1:])
+    rows = crop.top + _source_pixels(crop.height, height)
+    columns = crop.left + _source_pixels(crop.width, width)
+    out = np.empty((len(layers), height, width), np.uint16)
+    _gather(layers, rows, columns[::-1].copy() if crop.flip else columns, out)
+    return out
+
+
+def _source_pixels(size: int, out_size: int) -> np.ndarray:
+    """For each output pixel, the input pixel that it shows."""
+    pixels = np.floor(np.arange(out_size, dtype=np.float32) * np.float32(size / out_size))
+    return np.minimum(pixels.astype(np.intp), size - 1)
+
+
+@njit(cache=True, nogil=True)
+def _gather(layers, rows, columns, out):
+    for layer in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            source, target = layers[layer, rows[y]], out[layer, y]
+            for x in range(out.shape[2]):
+                target[x] = source[columns[x]]

@@ -1,0 +1,79 @@
+"""Which regions of an image are seen in a step, and the bitmask in which they travel to the device."""
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt16
+from numba import njit
+
+MAX_REGIONS = 32
+
+
+def bitmask_dtype(num_regions: int) -> np.dtype:
+    """The smallest unsigned integer with a bit for each of K regions.
+
+    Raises:
+      ValueError: K is below 1 or above 32.
+    """
+    if not 1 <= num_regions <= MAX_REGIONS:
+        raise ValueError(f"num_regions is {num_regions}; a bitmask holds between 1 and {MAX_REGIONS} regions")
+    return np.dtype(np.uint8 if num_regions <= 8 else np.uint16 if num_regions <= 16 else np.uint32)
+
+
+def sample_regions(
+    rng: np.random.Generator, layers: UInt16[np.ndarray, "layers height width"], num_regions: int
+) -> Shaped[np.ndarray, "height width"]:
+    """Draws K regions from all that are present in the label maps (R-MAE, section 3).
+
+    The labels of all layers form one pool, unweighted. K or more candidates are drawn from without replacement. Fewer
+    are repeated as often as needed, shuffled and cut to K, so that each appears nearly equally often. Without any
+    candidate no pixel belongs to a region.
+
+    Args:
+      rng: the source of the draw.
+      layers: label maps as the model will see them, after crop, resize and flip; 0 = no region.
+      num_regions: K.
+
+    Returns:
+      One bitmask per pixel: bit k is set where the pixel belongs to the k-th drawn region.
+    """
+    dtype = bitmask_dtype(num_regions)
+    layers = np.ascontiguousarray(layers)
+    candidates = np.argwhere(_present(layers))
+    bits = np.zeros((len(layers), int(candidates[:, 1].max(initial=0)) + 1), dtype)
+    drawn = candidates[draw(rng, len(candidates), num_regions)]
+    for k, (layer, label) in enumerate(drawn):
+        bits[layer, label] |= dtype.type(1 << k)
+    out = np.zeros(layers.shape[1:], dtype)
+    if len(drawn):
+        _look_up(layers, bits, out)
+    return out
+
+
+def draw(rng: np.random.Generator, num_candidates: int, num_regions: int) -> Int[np.ndarray, "drawn"]:
+    """Indices of the K drawn candidates; none if there is no candidate."""
+    if num_candidates == 0:
+        return np.empty(0, np.intp)
+    if num_candidates >= num_regions:
+        return rng.choice(num_candidates, num_regions, replace=False)
+    repeats = -(-num_regions // num_candidates)
+    return rng.permutation(np.tile(np.arange(num_candidates), repeats))[:num_regions]
+
+
+@njit(cache=True, nogil=True)
+def _present(layers):
+    """(layers, largest label + 1): which labels occur; label 0 never counts."""
+    present = np.zeros((layers.shape[0], int(layers.max()) + 1 if layers.size else 1), np.bool_)
+    for layer in range(layers.shape[0]):
+        for label in layers[layer].flat:
+            present[layer, label] = True
+    present[:, 0] = False
+    return present
+
+
+@njit(cache=True, nogil=True)
+def _look_up(layers, bits, out):
+    """ORs the bits of each layer's label into the pixel's mask."""
+    pixels = out.reshape(-1)
+    for layer in range(layers.shape[0]):
+        labels, table = layers[layer].reshape(-1), bits[layer]
+        for i in range(pixels.shape[0]):
+            pixels[i] |= table[labels[i]]

@@ -1,0 +1,163 @@
+"""Random access to the records of a dataset's split."""
+
+import json
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from rmae_jax import records, tfrecord
+
+# Shards beyond this many are opened anew for each read: processes are commonly limited to 1024 open files.
+_MAX_OPEN_SHARDS = 512
+
+
+class DatasetError(ValueError):
+    """A dataset is missing, incomplete or damaged; the message is one line that names the file and the remedy."""
+
+
+class TFRecordSource:
+    """The records of one split of a dataset made by data_prep.
+
+    `source[i]` reads one record by its offset and checks its crc. Safe to share between threads, and picklable: the
+    copy opens the files again.
+
+    Attributes:
+      folder: of the dataset.
+      name, split: together the stem of the files' names.
+      metadata: what NAME-SPLIT.json says.
+    """
+
+    def __init__(self, folder: str | os.PathLike, split: str = "train"):
+        """Opens a split and checks that index and shards fit each other; reads no record.
+
+        Raises:
+          DatasetError: the folder, the split, the index or a shard is missing, or they contradict each other.
+        """
+        self.folder, self.split = Path(folder), split
+        self.name, self.metadata = _read_metadata(self.folder, split)
+        self._index = self._read_index()
+        self._descriptors: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, record: int) -> records.Record:
+        """Reads one record.
+
+        Raises:
+          IndexError: there is no such record.
+          DatasetError: the record or its shard is damaged or gone; names the shard file and the record.
+        """
+        if not 0 <= record < len(self):
+            raise IndexError(f"{self} has records 0 to {len(self) - 1}, no record {record}")
+        shard, offset, length = self._index[record].tolist()
+        try:
+            return records.decode(tfrecord.unframe(self._read(shard, offset, length)))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.where(record)}: {error}; restore the shard, or run data_prep again") from error
+
+    def __repr__(self) -> str:
+        return f"TFRecordSource({str(self.folder)!r}, {self.split!r})"
+
+    def __getstate__(self):
+        return {"folder": self.folder, "split": self.split}
+
+    def __setstate__(self, state):
+        self.__init__(**state)
+
+    def __del__(self):
+        for descriptor in getattr(self, "_descriptors", {}).values():
+            os.close(descriptor)
+
+    @property
+    def num_layers(self) -> int:
+        """S, the number of label-map layers of every record; 0 in a dataset without regions."""
+        return len(self.metadata["layers"])
+
+    def where(self, record: int) -> str:
+        """Names a record for an error message: its shard file and its place there and in the split."""
+        shard, offset, _ = self._index[record].tolist()
+        return f"{self._shard_path(shard)}: record {record} of split {self.split!r} (byte {offset})"
+
+    def _read(self, shard: int, offset: int, length: int) -> bytes:
+        """Reads one frame; short if the file ends within it."""
+        size = tfrecord.HEADER_BYTES + length + tfrecord.FOOTER_BYTES
+        if shard >= _MAX_OPEN_SHARDS:
+            with open(self._shard_path(shard), "rb") as file:
+                return os.pread(file.fileno(), size, offset)
+        with self._lock:
+            if shard not in self._descriptors:
+                self._descriptors[shard] = os.open(self._shard_path(shard), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._descriptors[shard]
+        return os.pread(descriptor, size, offset)
+
+    def _shard_path(self, shard: int) -> Path:
+        shards = len(self.metadata["shard_lengths"])
+        return self.folder / tfrecord.shard_name(self.name, self.split, shard, shards)
+
+    def _read_index(self) -> Int64[np.ndarray, "records 3"]:
+        """Maps the index and checks it against the metadata and the sizes of the shards."""
+        path = self.folder / tfrecord.index_name(self.name, self.split)
+        try:
+            index = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{path}: the index is missing; run data_prep again to finish the dataset") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"{path}: the index cannot be read ({error}); run data_prep again") from error
+        lengths = self.metadata["shard_lengths"]
+        if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 3:
+            raise DatasetError(f"{path}: an index is int64 (records, 3), not {index.dtype} {index.shape}")
+        shards, offsets, sizes = index.T
+        in_range = index.min(initial=0) >= 0 and shards.max(initial=-1) < len(lengths)
+        if not in_range or np.bincount(shards, minlength=len(lengths)).tolist() != lengths:
+            raise DatasetError(f"{path}: the index does not match the shards' lengths; run data_prep again")
+        ends = np.zeros(len(lengths), np.int64)
+        np.maximum.at(ends, shards, offsets + sizes + (tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES))
+        for shard, end in enumerate(ends.tolist()):
+            self._check_size(self._shard_path(shard), end)
+        return index
+
+    def _check_size(self, path: Path, expected: int) -> None:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DatasetError(f"{path}: the shard is missing ({error.strerror}); copy it again") from error
+        if size != expected:
+            state = "truncated" if size < expected else "longer than its index"
+            raise DatasetError(f"{path}: the shard is {state}: {size} bytes of {expected}; copy it again")
+
+
+def _read_metadata(folder: Path, split: str) -> tuple[str, dict]:
+    """Finds the one dataset in the folder that has the split; returns its name and its metadata."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; {_MAKE_ONE}")
+    ending = tfrecord.metadata_name("", split)
+    names = sorted(path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending))
+    if len(names) > 1:
+        raise DatasetError(f"{folder}: several datasets with a split {split!r}: {', '.join(names)}; give each a folder")
+    if not names or not names[0]:
+        present = ", ".join(_splits(folder))
+        found = f"no split {split!r} here, only {present}" if present else f"no dataset here; {_MAKE_ONE}"
+        raise DatasetError(f"{folder}: {found}")
+    path = folder / tfrecord.metadata_name(names[0], split)
+    try:
+        metadata = json.loads(path.read_text())
+        missing = {"layers", "shard_lengths"} - metadata.keys()
+    except (OSError, ValueError, AttributeError) as error:
+        raise DatasetError(f"{path}: the metadata cannot be read ({error}); run data_prep again") from error
+    if missing:
+        raise DatasetError(f"{path}: the metadata lacks {', '.join(sorted(missing))}; run data_prep again")
+    return names[0], metadata
+
+
+def _splits(folder: Path) -> list[str]:
+    """The splits present: those with an index or metadata."""
+    stems = [path.name.removesuffix(".index.npy") for path in folder.glob("*-*.index.npy")]
+    return sorted({stem.rpartition("-")[2] for stem in stems})
+
+
+_MAKE_ONE = "make a dataset with `python -m data_prep --images=DIR --output=FOLDER`"

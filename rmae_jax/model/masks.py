@@ -1,0 +1,94 @@
+"""Which patches the encoder sees: one random permutation per image."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["permutation"], meta_fields=["num_visible"])
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """A random subset of visible patches for each image of a batch (R-MAE section 3; MAE section 3).
+
+    One value is drawn once and handed to both branches. The patches' order is the permutation's: the first
+    `num_visible` entries are visible, the others masked.
+
+    Attributes:
+      permutation: the L patch indices of each image in random order.
+      num_visible: V, the same for all images of the batch.
+    """
+
+    permutation: Int[Array, "batch patches"]
+    num_visible: int
+
+    @classmethod
+    def random(cls, key: PRNGKeyArray, batch: int, num_patches: int, mask_ratio: float) -> "Mask":
+        """Draws a permutation of the patches for each image."""
+        noise = jax.random.uniform(key, (batch, num_patches))
+        return cls.from_permutation(jnp.argsort(noise, axis=1), mask_ratio)
+
+    @classmethod
+    def from_permutation(cls, permutation: Int[Array, "batch patches"], mask_ratio: float) -> "Mask":
+        """Makes the first (1 - mask_ratio) * L patches of a permutation visible.
+
+        Raises:
+          ValueError: the ratio leaves no patch visible, or none masked.
+        """
+        return cls(permutation, num_visible_patches(permutation.shape[1], mask_ratio))
+
+    def with_ratio(self, mask_ratio: float) -> "Mask":
+        """The mask of another ratio over the same permutation: one visible set contains the other."""
+        return Mask.from_permutation(self.permutation, mask_ratio)
+
+    @property
+    def visible_ids(self) -> Int[Array, "batch visible"]:
+        """Indices of the visible patches, in the order in which the encoder gets them."""
+        return self.permutation[:, : self.num_visible]
+
+    @property
+    def masked_ids(self) -> Int[Array, "batch masked"]:
+        """Indices of the masked patches, in the order of the model's predictions."""
+        return self.permutation[:, self.num_visible :]
+
+    @property
+    def restore_ids(self) -> Int[Array, "batch patches"]:
+        """For each patch of the image, its place in the permutation (the inverse permutation)."""
+        return jnp.argsort(self.permutation, axis=1)
+
+    @property
+    def masked(self) -> Bool[Array, "batch patches"]:
+        """True where a patch of the image is masked."""
+        return self.restore_ids >= self.num_visible
+
+
+def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
+    """V = (1 - mask_ratio) * L, rounded down.
+
+    Raises:
+      ValueError: the ratio leaves no patch visible, or none masked.
+    """
+    num_visible = int(num_patches * (1 - mask_ratio) + 1e-6)  # (1 - 0.9) * 100 is 9.999... in binary
+    if not 0 < num_visible < num_patches:
+        raise ValueError(
+            f"mask ratio {mask_ratio} leaves {num_visible} of {num_patches} patches visible; "
+            "at least one must be visible and one masked"
+        )
+    return num_visible
+
+
+def take(x: Shaped[Array, "batch n *rest"], ids: Int[Array, "batch m"]) -> Shaped[Array, "batch m *rest"]:
+    """Takes entries `ids[b]` of every `x[b]`."""
+    return jnp.take_along_axis(x, ids.reshape(*ids.shape, *[1] * (x.ndim - 2)), axis=1)
+
+
+def fill_holes(
+    visible: Float[Array, "batch visible width"], token: Float[Array, "1 1 width"], mask: Mask
+) -> Float[Array, "batch patches width"]:
+    """Puts the visible tokens where their patches are in the image, and `token` in the holes."""
+    batch, _, width = visible.shape
+    num_masked = mask.permutation.shape[1] - mask.num_visible
+    holes = jnp.broadcast_to(token.astype(visible.dtype), (batch, num_masked, width))
+    return take(jnp.concatenate([visible, holes], axis=1), mask.restore_ids)

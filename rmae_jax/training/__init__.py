@@ -1,0 +1,7 @@
+"""Pre-training: optimiser, mesh, step, loop, checkpoints, metrics, pictures."""
+
+from rmae_jax.training.config import ConfigError
+from rmae_jax.training.loop import TrainingError, pretrain
+from rmae_jax.training.signals import Interrupted
+
+__all__ = ["ConfigError", "Interrupted", "TrainingError", "pretrain"]

@@ -1,0 +1,109 @@
+"""What a recipe's keys mean together: durations in steps, and checks that need more than one key."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import ml_collections
+
+# Keys that a resumed run may change: they do not touch what is learned.
+FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
+
+
+class ConfigError(ValueError):
+    """Keys of a recipe that are missing or do not fit each other, the machine or the dataset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """A run's length and its warm-up, in steps."""
+
+    steps: int
+    warmup_steps: int
+
+
+def durations(config: ml_collections.ConfigDict, num_examples: int) -> Durations:
+    """Resolves steps or epochs of `num_examples` examples; `steps` and `warmup_steps` count where both are given.
+
+    Raises:
+      ConfigError: the run has no step, or its warm-up is as long as the run.
+    """
+    per_epoch = num_examples / config.batch_size
+    steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
+    warmup_steps = config.warmup_steps
+    if warmup_steps is None:
+        warmup_steps = round(config.warmup_epochs * per_epoch)
+    if steps < 1:
+        raise ConfigError(f"the run is {steps} steps long; give --config.steps or --config.epochs")
+    if not 0 <= warmup_steps < steps:
+        raise ConfigError(
+            f"the warm-up ({warmup_steps} steps) must be shorter than the run ({steps} steps); "
+            "give --config.warmup_steps or --config.warmup_epochs"
+        )
+    return Durations(steps, warmup_steps)
+
+
+def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Checks what can be checked before any data is read.
+
+    Raises:
+      ConfigError: a key has a value that cannot work.
+    """
+    if config.batch_size < 1 or config.batch_size % num_devices:
+        nearest = max(1, round(config.batch_size / num_devices)) * num_devices
+        raise ConfigError(
+            f"batch_size {config.batch_size} is not divisible by the {num_devices} devices; "
+            f"for example --config.batch_size={nearest}"
+        )
+    for key in ("log_every", "checkpoint_every", "pictures_every"):
+        if config[key] < 1:
+            raise ConfigError(f"{key} is {config[key]}; it is a number of steps, at least 1")
+    if not config.data.path and not config.data.shipped_photographs:
+        raise ConfigError(
+            "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
+            "then give --config.data.path=DATASET"
+        )
+
+
+def save(config: ml_collections.ConfigDict, run: Path) -> None:
+    """Writes a recipe to RUN/config.json."""
+    partial = run / ".config.json"
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    partial.replace(run / "config.json")
+
+
+def load(run: Path) -> ml_collections.ConfigDict:
+    """Reads the recipe of a run's folder.
+
+    Raises:
+      ConfigError: there is none, or it is not JSON.
+    """
+    path = run / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{run} is not a run's folder: it has no config.json") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+
+
+def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
+    """Refuses to go on with a run under a recipe that would learn something else.
+
+    Raises:
+      ConfigError: names the keys that differ from those in the run's config.json, and both values.
+    """
+    if not (run / "config.json").exists():
+        return
+    before, now = _flat(load(run).to_dict()), _flat(config.to_dict())
+    differing = [key for key in sorted(before | now) if key not in FREE_KEYS and before.get(key) != now.get(key)]
+    if differing:
+        changes = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in differing)
+        raise ConfigError(f"{run} holds a run with another config ({changes}); give another --workdir")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

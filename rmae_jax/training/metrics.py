@@ -1,0 +1,88 @@
+"""What a run reports: lines of JSON, TensorBoard events, the terminal, and the loss curve."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class MetricsWriter:
+    """Writes RUN/metrics.jsonl and RUN/tensorboard, and shows progress: a bar on a terminal, plain lines elsewhere.
+
+    A run that goes on from `start_step` first drops the lines that it is about to write again.
+    """
+
+    def __init__(self, run: Path, start_step: int, steps: int):
+        self.path = run / "metrics.jsonl"
+        kept = [line for line in read(self.path) if line["step"] <= start_step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        partial.replace(self.path)
+        self._file = self.path.open("a")
+        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=start_step + 1)
+        self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
+        self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(), smoothing=0.05)
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._bar.close()
+        self._events.close()
+        self._file.close()
+
+    def advance(self) -> None:
+        """One step was handed to the devices."""
+        self._bar.update()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Writes one step's values everywhere."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
+        if self._bar.disable:
+            left = (time.monotonic() - self._started) / max(1, step - self._start_step) * (self._steps - step)
+            shown = "  ".join(f"{name} {value}" for name, value in losses.items())
+            rate = values["images_per_second"]
+            print(f"step {step}/{self._steps}  {shown}  {rate:.1f} images/s  {left:.0f} s left", flush=True)
+        else:
+            self._bar.set_postfix(losses | {"images/s": f"{values['images_per_second']:.1f}"})
+
+    def sync(self) -> None:
+        """Makes sure that the lines written so far survive a crash."""
+        os.fsync(self._file.fileno())
+        self._events.flush()
+
+    def say(self, message: str) -> None:
+        """Prints a line without disturbing the bar."""
+        tqdm.write(message, file=sys.stdout)
+
+
+def read(path: Path) -> list[dict]:
+    """The lines of a metrics.jsonl; none if there is no such file. A last line cut short by a crash is left out."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def draw_losses(metrics: Path, picture: Path) -> None:
+    """Draws the losses of a metrics.jsonl over the steps, a panel for each."""
+    lines = read(metrics)
+    names = [n for n in ("pixel_loss", "region_loss") if lines and n in lines[0]]
+    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), layout="constrained", squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
+        axis.set(title=name.replace("_", " "), xlabel="step")
+        axis.grid(alpha=0.3)
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)

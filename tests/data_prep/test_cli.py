@@ -1,0 +1,249 @@
+"""The command as a user runs it: what it prints, how it exits, and what survives when it is stopped."""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+COMMAND = (sys.executable, "-m", "data_prep")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twenty images, large enough that a job takes seconds."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        blocks = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
+        blocks.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{i:02}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    run(images=folder, output=output, shards=10, workers=1)
+    return contents(output)
+
+
+def arguments(**flags):
+    return [*COMMAND, *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def run(status=0, **flags):
+    result = subprocess.run(arguments(**flags), cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def start(**flags):
+    """Starts the command in a process group of its own."""
+    return subprocess.Popen(
+        arguments(**flags), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_for(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def shards(output):
+    return list(output.glob("*.tfrecord-*"))
+
+
+def children(process):
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def alive(pid):
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("workers", "kills"), [(1, (3,)), (2, (1, 4))])
+def test_a_killed_job_resumes_and_ends_with_the_same_bytes(folder, undisturbed, tmp_path, workers, kills):
+    output = tmp_path / "out"
+    flags = {"images": folder, "output": output, "shards": 10, "workers": workers}
+    kept = {}
+    for num_shards in kills:  # killed when there are so many shards
+        process = start(**flags)
+        wait_for(lambda wanted=num_shards: len(shards(output)) >= wanted)
+        workers_then = children(process)
+        process.kill()
+        process.communicate()
+        wait_for(lambda pids=workers_then: not any(map(alive, pids)), 5)
+        assert not (output / "regions-train.json").exists()
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        kept = {path: path.stat().st_mtime_ns for path in shards(output)}
+        assert 1 <= len(kept) < 10
+        for path in kept:
+            assert path.read_bytes() == undisturbed[path.name]
+    result = run(**flags)
+    assert re.search(r"20 images, \d+ of them done before", result.stderr)
+    assert contents(output) == undisturbed
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_stops_promptly_and_says_how_to_resume(folder, undisturbed, tmp_path, workers):
+    output = tmp_path / "out"
+    flags = {"images": folder, "output": output, "shards": 10, "workers": workers}
+    process = start(**flags)
+    wait_for(lambda: shards(output))
+    pids = children(process)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert stderr.splitlines() == ["20 images", "interrupted: the same command resumes where this one stopped"]
+    wait_for(lambda: not any(map(alive, pids)), 5)
+    run(**flags)
+    assert contents(output) == undisturbed
+
+
+def test_ctrl_c_while_workers_start(folder, tmp_path):
+    process = start(images=folder, output=tmp_path / "out", shards=10, workers=2)
+    wait_for(lambda: len(children(process)) >= 2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+
+
+def test_a_dead_worker_is_a_clear_error(folder, undisturbed, tmp_path):
+    flags = {"images": folder, "output": tmp_path / "out", "shards": 10, "workers": 2}
+    process = start(**flags)
+    wait_for(lambda: shards(tmp_path / "out"))
+    # The first child is Python's own resource tracker.
+    os.kill(children(process)[-1], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert stderr.splitlines()[1:] == [
+        "error: a worker process died, perhaps for want of memory; run again to resume, with fewer --workers"
+    ]
+    run(**flags)
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def test_two_runs_at_once_are_refused(folder, tmp_path):
+    flags = {"images": folder, "output": tmp_path / "out", "shards": 10, "workers": 1}
+    process = start(**flags)
+    wait_for(lambda: shards(tmp_path / "out"))
+    assert "another process is preparing regions-train" in run(1, **flags).stderr
+    process.kill()
+    process.communicate()
+
+
+def test_closing_line_and_a_second_run(folder, tmp_path):
+    flags = {"images": folder, "output": tmp_path / "out", "workers": 2, "scales": "200,400", "regions": "fh"}
+    first = run(**flags)
+    pattern = r"20 images \(0 skipped\), fh_200 [\d.]+ regions per image, fh_400 [\d.]+ regions per image, "
+    assert re.fullmatch(pattern + rf"in [\d.]+ s: {tmp_path}/out\n", first.stdout)
+    assert first.stderr == "20 images\n"
+    second = run(**flags)
+    assert re.fullmatch(pattern + rf"finished already: nothing done: {tmp_path}/out\n", second.stdout)
+    assert second.stderr == ""
+
+
+def test_a_terminal_gets_a_bar(folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(3):
+        shutil.copy(folder / f"{i:02}.jpg", images)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        arguments(images=images, output=tmp_path / "out", workers=1), cwd=REPOSITORY, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            printed += os.read(ours, 4096)
+        except OSError:  # how Linux reports that the other side is closed
+            break
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"3/3" in printed and b"image/s" in printed
+    assert printed.splitlines()[-1].startswith(b"3 images (0 skipped)")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"images": "missing"}, "missing is not a folder; give the folder that holds the images"),
+        ({"images": "empty"}, "no images below empty; looked for .bmp .gif"),
+        ({"images": "a.txt"}, "a.txt is not a folder"),
+        ({"output": "a.txt"}, "a.txt is a file; give a folder for the dataset"),
+        ({"workers": 0}, "0 workers are too few; give 1 or more"),
+        ({"regions": "sam"}, "regions 'sam' are not known; choose one of fh, none"),
+        ({"scales": "500,0"}, "scales 500,0: different numbers, from 1 up, are needed"),
+        ({"scales": "500,500"}, "scales 500,500: different numbers"),
+        ({"shards": 0}, "0 shards are not between 1 and the number of images, 1"),
+        ({"shards": 2}, "2 shards are not between 1 and the number of images, 1"),
+        ({"max_bad": 2}, "max_bad 2 is not a fraction between 0 and 1"),
+        ({"max_pixels": 0}, "max_pixels 0 is not between 1 and"),
+        ({"name": "Coco-2017"}, "name 'Coco-2017': lower-case letters, digits and underscores"),
+        ({"split": "a/b"}, "split 'a/b': letters, digits and underscores"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, monkeypatch, flags, message):
+    from data_prep import __main__ as command
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "empty").mkdir()
+    shutil.copy(folder / "00.jpg", tmp_path / "images")
+    (tmp_path / "a.txt").write_text("text")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    values = {"images": "images", "output": "out"} | flags
+    monkeypatch.setattr(sys, "argv", ["data_prep", *(f"--{name}={value}" for name, value in values.items())])
+    printed = []
+    monkeypatch.setattr(sys.stderr, "write", printed.append)
+    assert command.main() == 1
+    (line,) = "".join(printed).splitlines()
+    assert line.startswith("error: ") and message in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, "the following arguments are required: --images, --output"),
+        ({"images": "x", "output": "y", "scales": "big"}, "'big' is not a list of whole numbers such as 500,1000"),
+        ({"images": "x", "output": "y", "workers": "two"}, "invalid int value: 'two'"),
+        ({"images": "x", "output": "y", "sclaes": 500}, "unrecognized arguments: --sclaes=500"),
+    ],
+)
+def test_usage_errors_exit_with_2(flags, message, monkeypatch, capsys):
+    from data_prep import __main__ as command
+
+    monkeypatch.setattr(sys, "argv", ["data_prep", *(f"--{name}={value}" for name, value in flags.items())])
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_an_error(folder, tmp_path):
+    (tmp_path / "file").touch()
+    result = run(1, images=folder, output=tmp_path / "file" / "out")
+    assert result.stderr.splitlines()[-1].startswith("error: ") and "Not a directory" in result.stderr

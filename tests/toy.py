@@ -1,0 +1,42 @@
+"""A model small enough to be compared number by number, compiled as a whole: operation by operation takes minutes."""
+
+import functools
+
+import jax
+import ml_collections
+from flax import nnx
+
+from configs import rmae_b
+from rmae_jax.model import RMAE
+
+
+def toy_config(**changes) -> ml_collections.ConfigDict:
+    """`config.model` of a recipe at toy widths, in float32."""
+    config = rmae_b.get_config().model
+    toy = {
+        "image_size": 32,
+        "patch_size": 8,
+        "width": 48,
+        "depth": 3,
+        "num_heads": 4,
+        "decoder_width": 32,
+        "decoder_depth": 2,
+        "decoder_num_heads": 4,
+        "num_regions": 5,
+        "region_width": 16,
+        "region_num_heads": 2,
+        "neck_depth": 2,
+        "dtype": "float32",
+    }
+    config.update(toy | changes)
+    return config
+
+
+@functools.cache
+def toy_model(**changes) -> RMAE:
+    """A model of these sizes with its initial weights."""
+    return jax.jit(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))()
+
+
+forward = jax.jit(lambda model, *inputs: model(*inputs))
+reconstruct = jax.jit(lambda model, *inputs: model.reconstruct(*inputs))
