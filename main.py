@@ -4,7 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe to follow, a file of configs/.")
@@ -26,6 +26,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Pre-trains as the flags say."""
+    logging.set_verbosity(logging.WARNING)  # Orbax says a lot otherwise
     # Imported here, so that a wrong flag is answered at once.
     from data_prep.job import PrepError
     from rmae_jax.data import DatasetError

@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = rmae_b.get_config()
     config.batch_size = 32
     config.steps = 1500
-    config.base_lr = 1.2e-2
+    config.base_lr = 8e-3
     config.warmup_steps = 100
     config.log_every = 25
     config.checkpoint_every = 250
@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.update(
         {
             "image_size": 96,
-            "patch_size": 8,
+            "patch_size": 12,
             "width": 192,
             "depth": 4,
             "num_heads": 6,

@@ -141,7 +141,7 @@ def _refuse_bad(reports: Sequence[Report | None], max_bad: float, total: int) ->
     if bad > max_bad * total:
         read = sum(len(report.offsets) for report in known) + bad
         raise PrepError(
-            f"{bad} of {read} images read (of {total}) are bad, more than max_bad {max_bad:g} allows: "
+            f"{bad} of {read} images are bad, more than --max_bad={max_bad:g} allows of {total}: "
             f"{_examples(known)}; raise --max_bad to leave them out, or mend them and run with --overwrite"
         )
 

@@ -34,10 +34,10 @@ def write_all(
       concurrent.futures.process.BrokenProcessPool: a worker died.
       OSError: a shard cannot be written.
     """
-    if workers == 1:
+    if workers == 1 or not pending:
         yield from _write_here(pending, progress)
         return
-    if pending and pending[0].scales:
+    if pending[0].scales:
         # Compiled once here, the kernels come from Numba's cache in every worker.
         felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), pending[0].scales)
     context = multiprocessing.get_context("spawn")

@@ -1,5 +1,6 @@
 """The stream of training batches: a pure function of (seed, step), whatever the number of hosts and workers."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 import grain
 import numpy as np
@@ -144,6 +146,8 @@ class _Batches(Iterator[Example]):
             flags.FLAGS.mark_as_parsed()  # grain reads its flags, which nobody parses outside of absl.app
         # Held in a list so that closing also drops it: grain's iterators complain when Python's exit deletes them.
         self._iterator = [iter(dataset)]
+        with _without_interrupts():  # at once: workers load while the model compiles
+            self._iterator[0].start_prefetch()
         self.close = weakref.finalize(self, _close, self._iterator)
 
     def __next__(self) -> Example:
@@ -161,9 +165,20 @@ def _close(iterator: list[grain.DatasetIterator]) -> None:
     iterator.pop().close()
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Threads and processes started from here never see Ctrl-C: it is the main thread that ends them."""
+    # Starting multiprocessing's tracker would unblock the signal again: have it started before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(index: int, count: int) -> None:
-    """Runs in each worker process: Ctrl-C and the death of the main process are not its business to report."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Runs in each worker process: it ends with the main process, even if that is killed."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

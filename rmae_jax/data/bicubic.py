@@ -7,6 +7,7 @@ changes some pixels by rounding; ours keeps one order, so that the pixels do not
 """
 
 import math
+from typing import no_type_check
 
 import numpy as np
 from jaxtyping import UInt8
@@ -34,11 +35,13 @@ def resize_bicubic(
     """
     crop.check(*image.shape[:2])
     out = np.empty((height, width, 3), np.uint8)
-    _resize(image, crop.top, crop.left, crop.height, crop.width, crop.flip, out)
+    _resize(np.ascontiguousarray(image), crop.top, crop.left, crop.height, crop.width, crop.flip, out)
     return out
 
 
+# no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
 @njit(cache=True, nogil=True)
+@no_type_check
 def _resize(image, top, left, height, width, flip, out):
     """Both passes; `rows` holds the crop's rows at the new width."""
     out_height, out_width, _ = out.shape
@@ -50,6 +53,7 @@ def _resize(image, top, left, height, width, flip, out):
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _taps(size, out_size, flip):
     """For each output pixel: its first input pixel, how many it reads, and their fixed-point weights."""
     scale = size / out_size
@@ -76,6 +80,7 @@ def _taps(size, out_size, flip):
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _cubic(x):
     """Keys' cubic convolution kernel with a = -0.5."""
     x = abs(x)
@@ -87,6 +92,7 @@ def _cubic(x):
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _resize_rows(image, top, left, width, first, count, weights, out):
     """The horizontal pass, `_ROWS` rows at a time."""
     height, out_width = out.shape[0], first.shape[0]
@@ -110,6 +116,7 @@ def _resize_rows(image, top, left, width, first, count, weights, out):
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _resize_columns(rows, first, count, weights, out):
     """The vertical pass: each output row is a weighted sum of input rows."""
     total = np.empty(rows.shape[1], np.int32)
@@ -118,6 +125,7 @@ def _resize_columns(rows, first, count, weights, out):
 
 
 @njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def _weighted_sum(lines, first, count, weights, total, out):
     """Writes the weighted sum of `count` lines, rounded and clipped to 8 bits; `total` is scratch space."""
     total[:] = _HALF

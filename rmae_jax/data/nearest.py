@@ -1,5 +1,7 @@
 """Crop, nearest resize and flip of label maps."""
 
+from typing import no_type_check
+
 import numpy as np
 from jaxtyping import UInt16
 from numba import njit
@@ -32,7 +34,9 @@ def _source_pixels(size: int, out_size: int) -> np.ndarray:
     return np.minimum(pixels.astype(np.intp), size - 1)
 
 
+# no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
 @njit(cache=True, nogil=True)
+@no_type_check
 def _gather(layers, rows, columns, out):
     for layer in range(out.shape[0]):
         for y in range(out.shape[1]):

@@ -1,5 +1,7 @@
 """Which regions of an image are seen in a step, and the bitmask in which they travel to the device."""
 
+from typing import no_type_check
+
 import numpy as np
 from jaxtyping import Int, Shaped, UInt16
 from numba import njit
@@ -58,7 +60,9 @@ def draw(rng: np.random.Generator, num_candidates: int, num_regions: int) -> Int
     return rng.permutation(np.tile(np.arange(num_candidates), repeats))[:num_regions]
 
 
+# no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
 @njit(cache=True, nogil=True)
+@no_type_check
 def _present(layers):
     """(layers, largest label + 1): which labels occur; label 0 never counts."""
     present = np.zeros((layers.shape[0], int(layers.max()) + 1 if layers.size else 1), np.bool_)
@@ -70,6 +74,7 @@ def _present(layers):
 
 
 @njit(cache=True, nogil=True)
+@no_type_check
 def _look_up(layers, bits, out):
     """ORs the bits of each layer's label into the pixel's mask."""
     pixels = out.reshape(-1)

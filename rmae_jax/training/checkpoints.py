@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import jax
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from rmae_jax.training.step import TrainState
@@ -49,16 +49,24 @@ class Checkpoints:
         self._checkpointer.close()
 
 
-def load_params(checkpoint: Path, abstract: TrainState) -> dict:
+def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
     """Reads the parameters alone, from a run's folder (newest step) or one step's folder.
+
+    Args:
+      checkpoint: the folder.
+      wanted: nested dicts of jax.ShapeDtypeStruct with shardings.
 
     Raises:
       CheckpointError: no complete checkpoint is there.
     """
-    if (checkpoint / "checkpoints").is_dir():
-        steps = [p for p in (checkpoint / "checkpoints").iterdir() if p.name.isdigit()]
-        checkpoint = max(steps, key=lambda p: int(p.name), default=checkpoint / "checkpoints")
     if not checkpoint.name.isdigit():
-        raise CheckpointError(f"no checkpoint in {checkpoint}: give a run's folder or one of its checkpoints/STEP")
-    wanted = jax.tree.map(lambda _: ocp.PLACEHOLDER, abstract)._replace(params=abstract.params)
-    return ocp.load(checkpoint.absolute(), wanted).params
+        steps = [path for path in (checkpoint / "checkpoints").glob("*") if path.name.isdigit()]
+        if not steps:
+            raise CheckpointError(f"{checkpoint} has no complete checkpoint in checkpoints/")
+        checkpoint = max(steps, key=lambda path: int(path.name))
+    if not checkpoint.is_dir():
+        raise CheckpointError(f"no checkpoint in {checkpoint}")
+    with ocp.Context(
+        pytree_options=ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
+    ):
+        return ocp.load(checkpoint.absolute(), {"params": wanted})["params"]

@@ -97,7 +97,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     raise TrainingError(_advice(error, checkpoints)) from error
                 writer.advance()
                 if step % config.pictures_every == 0 or last:
-                    pictures.draw(nnx.merge(graphdef, state.params), shown, run / "pictures" / f"{step:07d}.png")
+                    model = nnx.merge(graphdef, state.params)
+                    picture = run / "pictures" / f"{step:07d}.png"
+                    pictures.draw(model, shown["images"], shown.get("regions"), picture, config.seed)
                     draw_losses(writer.path, run / "losses.png")
                 if stop.received and not last:
                     raise Interrupted(stop.received, f"stopped after step {step}; the same command goes on from there")

@@ -96,7 +96,7 @@ def _region_columns(model: RMAE, maps: np.ndarray, logits: np.ndarray, mask: Mas
     patch = model.config.patch_size
     grid = maps.shape[2] // patch, maps.shape[3] // patch
     hidden = _to_map(np.asarray(mask.masked), grid, patch)
-    probability = 1 / (1 + np.exp(-unpatchify(logits[..., None], grid, patch)[..., 0]))
+    probability = 1 / (1 + np.exp(-unpatchify(logits, grid, patch)[..., 0]))
     columns = []
     chosen = np.stack([_largest(example) for example in maps])
     for i in range(SHOWN_REGIONS):

@@ -307,7 +307,10 @@ def test_too_many_bad_images_fail_until_they_are_allowed(partly_bad, tmp_path):
     assert "of 14" in message and "cut.jpg (damaged" in message and "empty.png (empty file)" in message
     assert "--max_bad" in message and "\n" not in message
     assert not [path.name for path in output.iterdir() if path.suffix in (".json", ".npy", ".jsonl")]
-    jobs.prepare(partly_bad, output, scales=SCALES, shards=3, workers=1, max_bad=0.5)
+    # Whether some shards or all of them are finished by then.
+    with pytest.raises(jobs.PrepError, match="4 of 14 images are bad"):
+        jobs.prepare(partly_bad, output, scales=SCALES, shards=3, workers=2, max_bad=0.28)
+    jobs.prepare(partly_bad, output, scales=SCALES, shards=3, workers=2, max_bad=0.5)
     jobs.prepare(partly_bad, tmp_path / "new", scales=SCALES, shards=3, workers=1, max_bad=0.5)
     assert contents(output) == contents(tmp_path / "new")
 
@@ -315,7 +318,7 @@ def test_too_many_bad_images_fail_until_they_are_allowed(partly_bad, tmp_path):
 def test_one_bad_image_of_ten_is_more_than_one_in_a_hundred(folder, tmp_path):
     images = shutil.copytree(folder, tmp_path / "images")
     (images / "astronaut.jpg").write_bytes(b"")
-    with pytest.raises(jobs.PrepError, match=r"1 of 3 images read \(of 10\) are bad"):
+    with pytest.raises(jobs.PrepError, match=r"1 of 3 images are bad, more than --max_bad=0\.01 allows of 10"):
         jobs.prepare(images, tmp_path / "out", shards=3, workers=1)
     assert jobs.prepare(images, tmp_path / "out", shards=3, workers=1, max_bad=0.1)["num_skipped"] == 1
 

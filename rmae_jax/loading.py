@@ -1,0 +1,29 @@
+"""A trained model from a run's folder, for notebooks and other programs."""
+
+from pathlib import Path
+
+import jax
+import ml_collections
+from flax import nnx
+
+from rmae_jax.model import RMAE
+from rmae_jax.training import config as recipe
+from rmae_jax.training.checkpoints import load_params
+
+
+def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
+    """Loads the model of a run's folder (newest step) or of one step's folder, onto the default device.
+
+    Returns:
+      The model and the recipe that it was trained by.
+
+    Raises:
+      ConfigError: no run's folder.
+      CheckpointError: the run has no complete checkpoint.
+    """
+    checkpoint = Path(checkpoint)
+    config = recipe.load(checkpoint.parent.parent if checkpoint.name.isdigit() else checkpoint)
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nnx.to_pure_dict(shapes))
+    return nnx.merge(graphdef, load_params(checkpoint, wanted)), config
