@@ -1,6 +1,6 @@
 """Images per second and core of the input pipeline, against the loop that PyTorch training code usually has.
 
-    python benchmarks/input_pipeline.py [--rounds=5] [--batch=64]
+    python -m benchmarks.input_pipeline [--rounds=5] [--batch=64]
 
 Both read the same photographs (those scikit-image ships, at about 640x480) with the same Felzenszwalb regions, and
 run in turns on one core. "usual": Pillow decodes, crops and resizes; label maps are .npy files, nearest-resized;

@@ -15,8 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
     """The recipe."""
     config = rmae_b.get_config()
     config.batch_size = 32
-    config.steps = 1500
-    config.base_lr = 8e-3
+    config.steps = 1200
+    config.base_lr = 1.2e-2
     config.warmup_steps = 100
     config.log_every = 25
     config.checkpoint_every = 250

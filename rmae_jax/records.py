@@ -65,9 +65,7 @@ class Record:
         """
         shape = (self.num_layers, self.height, self.width)
         try:
-            maps = np.frombuffer(
-                zlib_ng.decompress(self.packed_regions, bufsize=2 * int(np.prod(shape)) + 1), "<u2"
-            )
+            maps = np.frombuffer(zlib_ng.decompress(self.packed_regions, bufsize=2 * int(np.prod(shape)) + 1), "<u2")
             return maps.reshape(shape)
         except (zlib_ng.error, ValueError) as error:
             raise ValueError(f"record {self.image_id}: damaged region maps: {error}") from error
@@ -134,24 +132,18 @@ def decode(data: bytes) -> Record:
 def _example_class() -> type[message.Message]:
     """The message class of `tf.train.Example`, built from its published field numbers without TensorFlow."""
     field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="rmae/example.proto", package="tensorflow", syntax="proto3"
-    )
+    file = descriptor_pb2.FileDescriptorProto(name="rmae/example.proto", package="tensorflow", syntax="proto3")
 
     def add(parent, name, *fields):
         declared = parent.add(name=name)
         for number, (field_name, label, kind) in enumerate(fields, start=1):
-            of_message = (
-                {"type": field.TYPE_MESSAGE, "type_name": kind} if isinstance(kind, str) else {"type": kind}
-            )
+            of_message = {"type": field.TYPE_MESSAGE, "type_name": kind} if isinstance(kind, str) else {"type": kind}
             declared.field.add(name=field_name, number=number, label=label, **of_message)
         return declared
 
     one, many = field.LABEL_OPTIONAL, field.LABEL_REPEATED
     lists = {"bytes_list": "BytesList", "float_list": "FloatList", "int64_list": "Int64List"}
-    for name, kind in zip(
-        lists.values(), (field.TYPE_BYTES, field.TYPE_FLOAT, field.TYPE_INT64), strict=True
-    ):
+    for name, kind in zip(lists.values(), (field.TYPE_BYTES, field.TYPE_FLOAT, field.TYPE_INT64), strict=True):
         add(file.message_type, name, ("value", many, kind))
     feature = add(file.message_type, "Feature", *((k, one, f".tensorflow.{v}") for k, v in lists.items()))
     feature.oneof_decl.add(name="kind")

@@ -1,9 +1,11 @@
 """Random access to the records of a dataset's split."""
 
 import json
+import operator
 import os
 import threading
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 from jaxtyping import Int64
@@ -45,13 +47,14 @@ class TFRecordSource:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, record: int) -> records.Record:
+    def __getitem__(self, record: SupportsIndex) -> records.Record:
         """Reads one record.
 
         Raises:
           IndexError: there is no such record.
           DatasetError: the record or its shard is damaged or gone; names the shard file and the record.
         """
+        record = operator.index(record)
         if not 0 <= record < len(self):
             raise IndexError(f"{self} has records 0 to {len(self) - 1}, no record {record}")
         shard, offset, length = self._index[record].tolist()

@@ -66,7 +66,7 @@ def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
         checkpoint = max(steps, key=lambda path: int(path.name))
     if not checkpoint.is_dir():
         raise CheckpointError(f"no checkpoint in {checkpoint}")
-    with ocp.Context(
-        pytree_options=ocp.options.PyTreeOptions(loading=ocp.options.PyTreeOptions.Loading(partial_load=True))
-    ):
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True  # the optimiser's state stays on disk
+    with context:
         return ocp.load(checkpoint.absolute(), {"params": wanted})["params"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -54,7 +55,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
     held = data.TFRecordSource(folder, config.data.picture_split)
-    shown = data.center_examples(held, range(min(SHOWN, len(held))), seed=config.seed, **view)
+    spread = np.linspace(0, len(held) - 1, min(SHOWN, len(held))).astype(int).tolist()
+    shown = data.center_examples(held, spread, seed=config.seed, **view)
 
     # State.
     optimizer = adamw(config, durations)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from typing import NamedTuple
 
 import jax
 import optax
@@ -20,14 +21,20 @@ class NonFiniteLoss(RuntimeError):
         self.step = step
 
 
+class _Step(NamedTuple):
+    step: int
+    losses: Losses
+    images_per_second: float | None  # of the logging interval that the step ends; None inside of one
+
+
 class LateLosses:
     """Collects each step's losses on the devices; checks and writes them one logging interval later."""
 
     def __init__(self, writer: MetricsWriter, schedule: optax.Schedule, batch_size: int):
         self._writer, self._schedule, self._batch_size = writer, schedule, batch_size
-        self._written_step: int | None = None
-        self._before: list[tuple[int, Losses, bool]] = []  # the interval that is read next
-        self._now: list[tuple[int, Losses, bool]] = []
+        self._since: tuple[int, float] | None = None  # step and time that the interval's rate is counted from
+        self._before: list[_Step] = []  # the interval that is read next
+        self._now: list[_Step] = []
 
     def add(self, step: int, losses: Losses, write: bool) -> None:
         """Takes a step's losses; `write` ends the interval.
@@ -35,12 +42,17 @@ class LateLosses:
         Raises:
           NonFiniteLoss: in the interval before.
         """
-        self._now.append((step, losses, write))
-        if self._written_step is None:
+        if self._since is None:
             jax.block_until_ready(losses)  # the first step compiles; rates are counted from its end
-            self._written_step, self._written_at = step, time.monotonic()
-        if len(self._now) > IN_FLIGHT:
-            jax.block_until_ready(self._now[-1 - IN_FLIGHT][1])
+            self._since = step, time.monotonic()
+        elif len(self._now) >= IN_FLIGHT:
+            jax.block_until_ready(self._now[-IN_FLIGHT].losses)
+        rate = None
+        if write:
+            (first, start), now = self._since, time.monotonic()
+            rate = (step - first) * self._batch_size / max(now - start, 1e-9)
+            self._since = step, now
+        self._now.append(_Step(step, losses, rate))
         if write:
             self._settle(self._before)
             self._before, self._now = self._now, []
@@ -55,16 +67,13 @@ class LateLosses:
         self._before, self._now = [], []
         self._writer.sync()
 
-    def _settle(self, entries: list[tuple[int, Losses, bool]]) -> None:
-        for step, losses, write in jax.device_get(entries):
+    def _settle(self, steps: list[_Step]) -> None:
+        fetched = jax.device_get([step.losses for step in steps])
+        for (step, _, rate), losses in zip(steps, fetched, strict=True):
             values = {name: float(value) for name, value in losses.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
-                    raise NonFiniteLoss(int(step), name, value)
-            if write:
-                now, step = time.monotonic(), int(step)
-                values["learning_rate"] = float(self._schedule(step - 1))
-                images = (step - self._written_step) * self._batch_size
-                values["images_per_second"] = images / (now - self._written_at)
-                self._written_step, self._written_at = step, now
+                    raise NonFiniteLoss(step, name, value)
+            if rate is not None:
+                values |= {"learning_rate": float(self._schedule(step - 1)), "images_per_second": rate}
                 self._writer.write(step, values)

@@ -15,7 +15,7 @@ from rmae_jax.model import RMAE, Mask, denormalize, normalize, unpack_regions
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
 
-SHOWN_REGIONS = 3  # of each photograph's K, the largest
+SHOWN_REGIONS = 3  # of each photograph's K
 GRAY = 0.55  # of hidden patches
 
 
@@ -111,10 +111,11 @@ def _region_columns(model: RMAE, maps: np.ndarray, logits: np.ndarray, mask: Mas
 
 
 def _largest(maps: Float[np.ndarray, "regions height width"]) -> Int[np.ndarray, " shown"]:
-    """Indices of the largest maps, repeated ones last."""
+    """Indices of the largest maps; those that cover nearly everything, and repeated ones, come last."""
     area = maps.sum(axis=(1, 2))
+    area[area > 0.9 * maps[0].size] -= maps[0].size
     first = np.unique(maps.reshape(len(maps), -1), axis=0, return_index=True)[1]
-    area[np.setdiff1d(np.arange(len(maps)), first)] -= maps[0].size
+    area[np.setdiff1d(np.arange(len(maps)), first)] -= 2 * maps[0].size
     return np.resize(np.argsort(-area, kind="stable"), SHOWN_REGIONS)
 
 

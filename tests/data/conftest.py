@@ -1,54 +1,9 @@
-"""Small datasets of synthetic photographs, written with the record schema alone."""
+"""Fixtures of the data tests."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import simplejpeg
-
-from rmae_jax import records, tfrecord
-
-
-def make_record(number: int, height: int = 40, width: int = 56, num_layers: int = 3) -> records.Record:
-    """A noisy photograph with blocks as regions; layer l has blocks of 8 * (l + 1) pixels."""
-    rng = np.random.default_rng(number)
-    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    y, x = np.mgrid[:height, :width]
-    layers = [1 + y // (8 * (s + 1)) * 100 + x // (8 * (s + 1)) for s in range(num_layers)]
-    layers = np.array(layers, np.uint16).reshape(num_layers, height, width)
-    return records.Record(
-        image=simplejpeg.encode_jpeg(image, quality=95),
-        image_id=f"folder/{number}.jpg",
-        height=height,
-        width=width,
-        num_layers=num_layers,
-        packed_regions=records.pack_regions(layers),
-        num_regions=tuple(len(np.unique(layer)) for layer in layers),
-    )
-
-
-def write_dataset(folder: Path, shards: list[list[records.Record]], name: str = "toy", split: str = "train") -> Path:
-    """Writes shards, index and metadata of one split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    index = []
-    for number, shard in enumerate(shards):
-        with open(folder / tfrecord.shard_name(name, split, number, len(shards)), "wb") as file:
-            for record in shard:
-                data = records.encode(record)
-                index.append((number, file.tell(), len(data)))
-                file.write(tfrecord.frame(data))
-    np.save(folder / tfrecord.index_name(name, split), np.array(index, np.int64).reshape(-1, 3))
-    num_layers = max((record.num_layers for shard in shards for record in shard), default=0)
-    metadata = {
-        "name": name,
-        "split": split,
-        "layers": [{"name": f"blocks_{s}"} for s in range(num_layers)],
-        "shard_lengths": [len(shard) for shard in shards],
-        "num_examples": len(index),
-    }
-    (folder / tfrecord.metadata_name(name, split)).write_text(json.dumps(metadata))
-    return folder
+from small_datasets import make_record, write_dataset
 
 
 @pytest.fixture

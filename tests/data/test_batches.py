@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_record, write_dataset
+from small_datasets import make_record, write_dataset
 
 from rmae_jax.data import DatasetError, TFRecordSource, batches
 
@@ -196,7 +196,7 @@ def start(tmp_path, source: TFRecordSource, workers: int, seconds: float) -> sub
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(["."] + sys.path), "PYTHONWARNINGS": "default"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path]), "PYTHONWARNINGS": "default"},
     )
 
 

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from conftest import make_record, write_dataset
 from PIL import Image
+from small_datasets import make_record, write_dataset
 
 from rmae_jax import records
 from rmae_jax.data import DatasetError, TFRecordSource, center_examples

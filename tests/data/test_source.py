@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_record, write_dataset
+from small_datasets import make_record, write_dataset
 
 from rmae_jax import tfrecord
 from rmae_jax.data import DatasetError, TFRecordSource
@@ -156,5 +156,5 @@ def test_a_frame_that_holds_no_record(tmp_path):
     frame = tfrecord.frame(b"")
     (folder / "toy-train.tfrecord-00000-of-00001").write_bytes(frame)
     np.save(folder / "toy-train.index.npy", np.array([(0, 0, 0)], np.int64))
-    with pytest.raises(DatasetError, match="record 0 .*not a region record"):
+    with pytest.raises(DatasetError, match=r"record 0 .*not a region record"):
         TFRecordSource(folder)[0]

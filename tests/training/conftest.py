@@ -1,0 +1,78 @@
+import re
+from pathlib import Path
+
+import ml_collections
+import pytest
+import skimage.data
+from PIL import Image
+
+from configs import rmae_tiny
+from data_prep import job
+
+SMALL = {
+    "batch_size": 8,
+    "steps": 12,
+    "warmup_steps": 2,
+    "log_every": 2,
+    "checkpoint_every": 3,
+    "pictures_every": 100,
+    "data.shipped_photographs": False,
+    "data.picture_split": "train",
+    "model.image_size": 32,
+    "model.patch_size": 8,
+    "model.width": 32,
+    "model.depth": 2,
+    "model.num_heads": 4,
+    "model.decoder_width": 32,
+    "model.decoder_depth": 1,
+    "model.region_width": 16,
+    "model.region_num_heads": 2,
+    "model.num_regions": 3,
+}
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> Path:
+    """Six crops of real photographs."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("astronaut", "coffee", "rocket"):
+        image = Image.fromarray(getattr(skimage.data, name)())
+        for left in (0, 200):
+            image.crop((left, 100, left + 120, 220)).save(folder / f"{name}_{left}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(photographs, tmp_path_factory) -> Path:
+    """The crops with their regions."""
+    folder = tmp_path_factory.mktemp("dataset")
+    job.prepare(photographs, folder, scales=(50, 100), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_without_regions(photographs, tmp_path_factory) -> Path:
+    """The crops alone."""
+    folder = tmp_path_factory.mktemp("without")
+    job.prepare(photographs, folder, regions="none", workers=1)
+    return folder
+
+
+@pytest.fixture
+def config(dataset) -> ml_collections.ConfigDict:
+    """A recipe of a few seconds."""
+    config = rmae_tiny.get_config()
+    config.update_from_flattened_dict(SMALL | {"data.path": str(dataset)})
+    return config
+
+
+@pytest.fixture
+def command(dataset):
+    """Arguments of main.py for that recipe."""
+
+    def arguments(workdir: Path, **changes) -> list[str]:
+        keys = SMALL | {"data.path": str(dataset)} | {re.sub("__", ".", key): v for key, v in changes.items()}
+        flags = [f"--config.{key}={value}" for key, value in keys.items()]
+        return ["main.py", "--config=configs/rmae_tiny.py", f"--workdir={workdir}", *flags]
+
+    return arguments

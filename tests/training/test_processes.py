@@ -1,0 +1,116 @@
+"""main.py in processes of its own: killed, interrupted, on eight devices, with wrong flags."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rmae_jax
+from rmae_jax.training import metrics
+
+
+def start(arguments: list[str], **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def finish(arguments: list[str], **environment: str) -> str:
+    process = start(arguments, **environment)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def signal_at(arguments: list[str], run: Path, step: int, signum: int) -> tuple[int, str]:
+    """Sends a signal once that step is logged; the exit status and the output."""
+    process = start(arguments)
+    deadline = time.monotonic() + 240
+    while not any(line["step"] >= step for line in metrics.read(run / "metrics.jsonl")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def learned(run: Path) -> tuple[list[dict], list[np.ndarray]]:
+    """Every logged loss and the final parameters."""
+    import jax
+    from flax import nnx
+
+    lines = [
+        {k: v for k, v in line.items() if k != "images_per_second"} for line in metrics.read(run / "metrics.jsonl")
+    ]
+    return lines, [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(rmae_jax.load(run)[0]))]
+
+
+LONG = {"steps": 120, "checkpoint_every": 10, "pictures_every": 1000}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What a run that nobody disturbs learns."""
+    run = tmp_path_factory.mktemp("uninterrupted")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 0)]
+)
+def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(command, uninterrupted, tmp_path, signum, status):
+    if not (uninterrupted / "losses.png").exists():
+        finish(command(uninterrupted, **LONG))
+    run = tmp_path / "run"
+    returned, output = signal_at(command(run, **LONG), run, 24, signum)
+    assert returned == status, output
+    assert metrics.read(run / "metrics.jsonl")[-1]["step"] < 120, "the run ended before the signal"
+    assert "Traceback" not in output
+    if signum != signal.SIGKILL:
+        assert "the same command goes on from there" in output
+    assert "resumed from" in finish(command(run, **LONG))
+    (lines, params), (expected_lines, expected_params) = learned(run), learned(uninterrupted)
+    assert lines == expected_lines
+    assert all(np.array_equal(a, b) for a, b in zip(params, expected_params, strict=True))
+
+
+def test_eight_devices_learn_what_one_does(command, tmp_path):
+    finish(command(tmp_path / "one"))
+    output = finish(command(tmp_path / "eight"), XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert "on 8 cpu device(s)" in output
+    (lines, params), (expected_lines, expected_params) = learned(tmp_path / "eight"), learned(tmp_path / "one")
+    for line, expected in zip(lines, expected_lines, strict=True):
+        assert line == pytest.approx(expected, rel=1e-4)
+    for a, b in zip(params, expected_params, strict=True):
+        assert np.allclose(a, b, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config is required"),
+        (["--config=configs/nothing.py"], "configs/nothing.py"),
+        (["--config=configs/rmae_b.py", "--config.model.widht=3"], 'Did you mean "width"'),
+        (["--config=configs/rmae_b.py", "--config.model.width=wide"], "--config.model.width=wide"),
+        (["--config=configs/rmae_b.py", "--workdri=x"], "workdri"),
+        (["--config=configs/rmae_b.py", "train"], "unexpected argument 'train'"),
+        (["--config=configs/rmae_b.py"], "data.path is empty"),
+    ],
+)
+def test_wrong_flags_are_one_line(arguments, message, tmp_path):
+    workdir = [f"--workdir={tmp_path / 'run'}"] if arguments else []
+    process = start(["main.py", *arguments, *workdir])
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = output.strip().splitlines()
+    assert line.startswith("error: ") and message in line
+    assert not (tmp_path / "run").exists()
