@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The recipe."""
     config = rmae_b.get_config()
     config.batch_size = 32
-    config.steps = 1200
+    config.steps = 1000
     config.base_lr = 1.2e-2
     config.warmup_steps = 100
     config.log_every = 25

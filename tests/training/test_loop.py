@@ -1,6 +1,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,7 +26,8 @@ def test_a_run_leaves_what_it_promises(config, tmp_path, capsys):
     assert json.loads((run / "config.json").read_text()) == config.to_dict()
     assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.name.isdigit()) == ["12", "6", "9"]
     for picture in (run / "losses.png", run / "pictures" / "0000012.png"):
-        assert np.asarray(Image.open(picture).convert("L")).std() > 10  # something is drawn
+        with Image.open(picture) as drawn:
+            assert np.asarray(drawn.convert("L")).std() > 10
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
     assert [e.value for e in events.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
@@ -37,7 +39,7 @@ def test_a_run_leaves_what_it_promises(config, tmp_path, capsys):
     assert np.array_equal(model.pixel_head.kernel[...], state.params["pixel_head"]["kernel"])
     older, _ = rmae_jax.load(run / "checkpoints" / "9")
     assert not np.array_equal(older.pixel_head.kernel[...], model.pixel_head.kernel[...])
-    images, maps = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 3, 32, 32), np.float32)
+    images, maps = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 3, 32, 32))
     assert np.isfinite(model(images, maps, Mask.random(jax.random.key(0), 1, 16, 0.75)).loss)
 
     # Running it again does nothing; with another recipe it is refused.

@@ -29,7 +29,8 @@ def test_a_picture_of_each_objective(tmp_path):
     for objective in ("mae", "rae", "rmae"):
         path = tmp_path / f"{objective}.png"
         pictures.draw(toy_model(objective=objective), images, None if objective == "mae" else bits, path)
-        widths.append(Image.open(path).width)
+        with Image.open(path) as picture:
+            widths.append(picture.width)
     assert widths[0] < widths[1] < widths[2]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mae.png", "rae.png", "rmae.png"]
 
