@@ -17,6 +17,7 @@ def parse(argv: list[str]) -> list[str]:
         positional = flags.FLAGS(argv)
         if CONFIG.value is None:
             raise flags.Error("--config is required, for example --config=configs/rmae_tiny.py")
+        CONFIG.value.keys()  # a file that could not be read is complained of only here
         if positional[1:]:
             raise flags.Error(f"unexpected argument {positional[1]!r}; flags begin with --")
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
