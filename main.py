@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
         pretrain(CONFIG.value, workdir)
-    except (ConfigError, DatasetError, PrepError, TrainingError) as error:
+    except (ConfigError, DatasetError, PrepError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:
         print(stopped)
