@@ -14,11 +14,10 @@ IN_FLIGHT = 2  # steps queued on the devices, each with its batch in their memor
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss was nan or infinite; `step` is the first such step."""
+    """A loss was nan or infinite; the message names the first such step."""
 
     def __init__(self, step: int, name: str, value: float):
         super().__init__(f"{name} is {value} at step {step}")
-        self.step = step
 
 
 class _Step(NamedTuple):

@@ -64,10 +64,6 @@ class MetricsWriter:
         os.fsync(self._file.fileno())
         self._events.flush()
 
-    def say(self, message: str) -> None:
-        """Prints a line without disturbing the bar."""
-        tqdm.write(message, file=sys.stdout)
-
 
 def read(path: Path) -> list[dict]:
     """The lines of a metrics.jsonl; none if there is no such file. A last line cut short by a crash is left out."""
