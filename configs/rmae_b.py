@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.warmup_epochs = 4000 / 12
     config.warmup_steps = placeholder(int)  # where given, counts instead of warmup_epochs
     config.weight_decay = 0.05  # not on LayerNorm and biases
+    config.init_from = ""  # weights to start from: a file or folder in any layout that rmae_jax.interop reads
     config.log_every = 100  # steps; so are the next two
     config.checkpoint_every = 1000
     config.pictures_every = 5000
@@ -33,6 +34,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.path = ""  # a folder that data_prep wrote
     config.data.split = "train"
+    config.data.region_layers = ()  # of the dataset's label-map layers, those to draw from; all if empty
+    config.data.region_sampling = "random"  # "foreground": only regions of which a patch is visible
+    config.data.min_region_patches = 1  # 2 leaves out regions that touch a single patch
     config.data.picture_split = "train"  # of the photographs in RUN/pictures
     config.data.workers = 0  # processes that read; 0 reads in threads
     config.data.shipped_photographs = False  # without a path, train on the photographs that scikit-image ships
@@ -44,7 +48,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.decoder_width = 512
     config.model.decoder_depth = 8
     config.model.decoder_num_heads = 16
+    config.model.position_scale = 1.0  # patches between neighbours in position tables; 0.5 at twice the size of init_from
     config.model.num_regions = 8  # K, drawn for each image
+    config.model.region_variant = "length"  # regions as queries; as a "batch" or as "channel"s of dense maps
+    config.model.feeding_direction = "pixel_to_region"  # or "region_to_pixel", or "both"
     config.model.region_width = 128
     config.model.region_num_heads = 8
     config.model.region_encoder_depth = 1
@@ -52,8 +59,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.neck_depth = 1
     config.model.mask_ratio = 0.75
     config.model.region_mask_ratio = 0.75
-    config.model.region_loss_weight = 1.0
-    config.model.background_weight = 1.0
+    config.model.separate_masks = False  # True draws the regions' mask by itself; False by the image's permutation
+    config.model.region_loss = "cross_entropy"  # or "l2"
+    config.model.region_loss_weight = 1.0  # lambda
+    config.model.background_weight = 1.0  # of background pixels in the region loss; foreground pixels weigh 1
     config.model.norm_pix_loss = True
     config.model.dtype = "auto"  # of activations: bfloat16 on TPU and GPU, float32 on CPU; weights are float32
     return config
