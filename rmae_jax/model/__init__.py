@@ -1,7 +1,18 @@
 """The method: patches and masks, ViT blocks, the pixel branch, the region branch, and their sum."""
 
 from rmae_jax.model.inputs import denormalize, normalize, unpack_regions
-from rmae_jax.model.masks import Mask
+from rmae_jax.model.masks import Mask, draw_masks
+from rmae_jax.model.regions import region_probability
 from rmae_jax.model.rmae import RMAE, Outputs, Reconstruction
 
-__all__ = ["RMAE", "Mask", "Outputs", "Reconstruction", "denormalize", "normalize", "unpack_regions"]
+__all__ = [
+    "RMAE",
+    "Mask",
+    "Outputs",
+    "Reconstruction",
+    "denormalize",
+    "draw_masks",
+    "normalize",
+    "region_probability",
+    "unpack_regions",
+]

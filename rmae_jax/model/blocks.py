@@ -23,8 +23,14 @@ class Attention(nnx.Module):
         self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
         self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens) -> Tokens:
-        q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
+    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch queries width"]:
+        """Attends to all tokens from token `first` and those behind it; the queries of the others are not computed."""
+        if first == 0:
+            q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
+        else:
+            width = x.shape[-1]
+            q = project(self.qkv, x[:, first:], slice(width))
+            k, v = jnp.split(project(self.qkv, x, slice(width, None)), 2, axis=-1)
         return self.proj(attend(q, k, v, self.num_heads))
 
 
@@ -54,6 +60,10 @@ class MLP(nnx.Module):
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         return self.fc2(gelu(self.fc1(x)))
 
+    def mean(self, x: Tokens) -> Float[Array, "batch width"]:
+        """The mean over the tokens of a call's output; the second layer is linear, so it acts on the mean alone."""
+        return self.fc2(gelu(self.fc1(x)).mean(axis=1))
+
 
 class Block(nnx.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)) with four times the width inside."""
@@ -64,9 +74,43 @@ class Block(nnx.Module):
         self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.mlp = MLP(width, 4 * width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens) -> Tokens:
-        x = x + self.attention(self.norm1(x))
+    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch out_tokens width"]:
+        """The output's tokens from `first` on; they see all tokens of the input."""
+        x = x[:, first:] + self.attention(self.norm1(x), first)
         return x + self.mlp(self.norm2(x))
+
+    def mean(self, x: Tokens) -> Float[Array, "batch width"]:
+        """The mean over the tokens of a call's output, at less cost."""
+        x = x + self.attention(self.norm1(x))
+        return x.mean(axis=1) + self.mlp.mean(self.norm2(x))
+
+
+class Blocks(nnx.Module):
+    """Blocks in a row, of which what follows needs a part: the last stands alone and computes that part."""
+
+    def __init__(self, width: int, depth: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.body = stack(partial(Block, width, num_heads, dtype=dtype), depth - 1, rngs) if depth > 1 else None
+        self.last = Block(width, num_heads, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch out_tokens width"]:
+        """The output's tokens from `first` on."""
+        return self.last(self._before_last(x), first)
+
+    def with_mean(self, x: Tokens) -> tuple[Tokens, Float[Array, "batch width"]]:
+        """The output and its mean over the tokens; compiled, only what is used of the two is computed."""
+        x = self._before_last(x)
+        return self.last(x), self.last.mean(x)
+
+    def _before_last(self, x: Tokens) -> Tokens:
+        return x if self.body is None else run_stack(self.body, x)
+
+
+def project(
+    linear: nnx.Linear, x: Float[Array, "*batch width"], columns: slice
+) -> Float[Array, "*batch chosen_features"]:
+    """Chosen columns of a linear layer's output."""
+    kernel, bias = linear.kernel[:, columns].astype(linear.dtype), linear.bias[columns].astype(linear.dtype)
+    return x.astype(linear.dtype) @ kernel + bias
 
 
 def attend(
@@ -87,9 +131,9 @@ def attend(
     return out.swapaxes(1, 2).reshape(out.shape[0], out.shape[2], -1)
 
 
-def stack(make: Callable[[nnx.Rngs], nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
+def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
     """`depth` equal modules as one whose parameters have a leading axis: compiled once, run by `run_stack`."""
-    return jax.vmap(lambda key: make(nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
+    return jax.vmap(lambda key: make(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
 
 
 def run_stack(

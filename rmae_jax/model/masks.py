@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 
@@ -85,10 +86,45 @@ def take(x: Shaped[Array, "batch n *rest"], ids: Int[Array, "batch m"]) -> Shape
 
 
 def fill_holes(
-    visible: Float[Array, "batch visible width"], token: Float[Array, "1 1 width"], mask: Mask
-) -> Float[Array, "batch patches width"]:
-    """Puts the visible tokens where their patches are in the image, and `token` in the holes."""
-    batch, _, width = visible.shape
-    num_masked = mask.permutation.shape[1] - mask.num_visible
-    holes = jnp.broadcast_to(token.astype(visible.dtype), (batch, num_masked, width))
-    return take(jnp.concatenate([visible, holes], axis=1), mask.restore_ids)
+    visible: Float[Array, "batch visible width"], token: Float[Array, "1 1 width"], num_patches: int
+) -> Float[Array, "batch {num_patches} width"]:
+    """Puts `token` behind the visible tokens for each masked patch: all patches, in their mask's order."""
+    batch, num_visible, width = visible.shape
+    holes = jnp.broadcast_to(token.astype(visible.dtype), (batch, num_patches - num_visible, width))
+    return jnp.concatenate([visible, holes], axis=1)
+
+
+def reorder(x: Shaped[Array, "batch patches *rest"], order: Mask, wanted: Mask) -> Shaped[Array, "batch patches *rest"]:
+    """Patches in the order of one mask, put into the order of another; free where both share a permutation."""
+    if order.permutation is wanted.permutation:
+        return x
+    return take(x, take(order.restore_ids, wanted.permutation))
+
+
+def draw_masks(
+    key: PRNGKeyArray,
+    config: ml_collections.ConfigDict,
+    batch: int,
+    num_patches: int,
+    region_permutation: Int[Array, "batch patches"] | None = None,
+) -> tuple[Mask, Mask]:
+    """Draws the masks of a step: the image's and the regions'.
+
+    Both follow one permutation, unless `config.separate_masks`.
+
+    Args:
+      key: of this step's draw.
+      config: `config.model` of a recipe.
+      batch: B.
+      num_patches: L.
+      region_permutation: of the regions' mask, where it was drawn before: with foreground sampling, the data knows
+        which patches are visible.
+    """
+    mask = Mask.random(key, batch, num_patches, config.mask_ratio)
+    if region_permutation is not None:
+        region_mask = Mask.from_permutation(region_permutation, config.region_mask_ratio)
+    elif config.separate_masks:
+        region_mask = Mask.random(jax.random.fold_in(key, 1), batch, num_patches, config.region_mask_ratio)
+    else:
+        region_mask = mask.with_ratio(config.region_mask_ratio)
+    return mask if config.separate_masks else region_mask.with_ratio(config.mask_ratio), region_mask

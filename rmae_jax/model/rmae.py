@@ -9,12 +9,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Linear
-from rmae_jax.model.masks import Mask, num_visible_patches, take
-from rmae_jax.model.pixels import DenseDecoder, PixelEncoder, pixel_targets
-from rmae_jax.model.regions import RegionDecoder, RegionEncoder, region_loss, region_patches
-
-OBJECTIVES = ("mae", "rae", "rmae")
-DTYPES = ("auto", "bfloat16", "float32")
+from rmae_jax.model.check import check
+from rmae_jax.model.dense_decoder import DenseDecoder
+from rmae_jax.model.masks import Mask, reorder, take
+from rmae_jax.model.patches import Grid, patchify
+from rmae_jax.model.pixels import PixelEncoder, pixel_targets
+from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
+from rmae_jax.model.region_maps import MapDecoder
+from rmae_jax.model.region_queries import QueryDecoder
+from rmae_jax.model.regions import region_loss, region_patches
 
 
 @jax.tree_util.register_dataclass
@@ -25,12 +28,12 @@ class Outputs:
     Attributes:
       loss: pixel_loss + region_loss_weight * region_loss.
       pixel_loss: mean squared error over the masked patches.
-      region_loss: binary cross-entropy over the masked patches of the K maps.
+      region_loss: binary cross-entropy (or squared error) over the masked patches of the K maps.
       latent: (B, 1 + V, D), the encoder's output, cls first, visible patches in the mask's order.
-      queries: (B, K, region_width), the region queries.
-      memory: (B, 1 + L, region_width), the neck's output, cls first, patches in the image's order.
+      queries: (B, K, region_width), the region queries of the "length" variant.
+      memory: (B, M, region_width), what the region decoder is told of the pixels at the patches of region_pred.
       pixel_pred: (B, M, P * P * 3), in the order of mask.masked_ids; normalised pixels with norm_pix_loss.
-      region_pred: (B, K, M, P * P), logits, in the order of the region mask's masked_ids.
+      region_pred: (B, K, M, P * P), in the order of the region mask's masked_ids; logits, or values with the l2 loss.
     """
 
     loss: Float[Array, ""]
@@ -38,7 +41,7 @@ class Outputs:
     region_loss: Float[Array, ""] | None
     latent: Float[Array, "batch visible_and_cls width"]
     queries: Float[Array, "batch regions region_width"] | None
-    memory: Float[Array, "batch patches_and_cls region_width"] | None
+    memory: Float[Array, "batch region_masked region_width"] | None
     pixel_pred: Float[Array, "batch masked pixels"] | None
     region_pred: Float[Array, "batch regions region_masked region_pixels"] | None
 
@@ -50,7 +53,7 @@ class Reconstruction:
 
     Attributes:
       pixels: (B, L, P * P * 3); normalised pixels with norm_pix_loss.
-      regions: (B, K, L, P * P), logits.
+      regions: (B, K, L, P * P), logits, or values with the l2 loss; see `rmae_jax.model.region_probability`.
     """
 
     pixels: Float[Array, "batch patches pixels"] | None
@@ -60,8 +63,8 @@ class Reconstruction:
 class RMAE(nnx.Module):
     """Region-aware masked autoencoder (R-MAE section 3).
 
-    The pixel branch feeds the region branch and not the reverse: the region loss reaches the pixel encoder and never
-    the pixel decoder, and the pixel loss does not depend on the regions.
+    By default the pixel branch feeds the region branch and not the reverse: the region loss reaches the pixel encoder
+    and never the pixel decoder, and the pixel loss does not depend on the regions.
 
     Args:
       config: `config.model` of a recipe; see configs/rmae_b.py for its keys.
@@ -72,87 +75,135 @@ class RMAE(nnx.Module):
     """
 
     def __init__(self, config: ml_collections.ConfigDict, *, rngs: nnx.Rngs):
-        _check(config)
+        check(config)
         self.config = ml_collections.FrozenConfigDict(config)
         dtype = _dtype(config.dtype)
-        options = {"dtype": dtype, "rngs": rngs}
-        self.encoder = PixelEncoder(config.patch_size, config.width, config.depth, config.num_heads, **options)
+        options, patch = {"dtype": dtype, "rngs": rngs}, config.patch_size
+        sizes = (config.width, config.depth, config.num_heads)
+        self.encoder = PixelEncoder(patch, *sizes, position_scale=config.position_scale, **options)
         if config.objective != "rae":
-            self.decoder = DenseDecoder(
-                config.width, config.decoder_width, config.decoder_depth, config.decoder_num_heads, **options
-            )
-            self.pixel_head = Linear(config.decoder_width, 3 * config.patch_size**2, **options)
+            sizes = (config.decoder_width, config.decoder_depth, config.decoder_num_heads)
+            self.decoder = DenseDecoder(config.width, *sizes, **options)
+            self.pixel_head = Linear(config.decoder_width, 3 * patch**2, **options)
         if config.objective != "mae":
             width, heads = config.region_width, config.region_num_heads
-            self.region_encoder = RegionEncoder(config.patch_size, width, config.region_encoder_depth, heads, **options)
-            self.neck = DenseDecoder(config.width, width, config.neck_depth, heads, **options)
-            self.region_decoder = RegionDecoder(config.patch_size, width, config.region_decoder_depth, heads, **options)
+            channels = config.num_regions if config.region_variant == "channel" else 1
+            self.region_encoder = RegionEncoder(patch, channels, width, config.region_encoder_depth, heads, **options)
+            to_region = config.feeding_direction != "region_to_pixel"
+            self.neck = DenseDecoder(config.width, width, config.neck_depth, heads, **options) if to_region else None
+            sizes = (width, config.region_decoder_depth, heads)
+            if config.region_variant == "length":
+                self.region_decoder = QueryDecoder(patch, *sizes, **options)
+            else:
+                self.region_decoder = MapDecoder(patch, channels, *sizes, **options)
+            to_pixel = config.feeding_direction != "pixel_to_region"
+            self.region_feed = RegionFeed(width, config.decoder_width, **options) if to_pixel else None
 
     def __call__(
         self,
         images: Float[Array, "batch height width 3"],
         regions: Float[Array, "batch regions height width"] | None,
         mask: Mask,
+        region_mask: Mask | None = None,
     ) -> Outputs:
         """The losses, over masked patches only, and all that led to them.
 
         Args:
           images: (B, H, W, 3), normalised by ImageNet's mean and standard deviation.
           regions: (B, K, H, W) of 0 and 1; not looked at by the "mae" objective.
-          mask: the image's mask; the region branch masks by the same permutation.
+          mask: the image's mask.
+          region_mask: the regions' mask; by default of `mask`'s permutation and the config's region_mask_ratio.
 
         Raises:
           ValueError: the objective needs regions and there are none.
         """
-        config, grid = self.config, self._grid(images)
-        latent = self.encoder(images, mask)
-        loss, outputs = jnp.zeros(()), {}
-        if config.objective != "rae":
-            pred = self.pixel_head(take(self.decoder(latent, mask, grid)[:, 1:], mask.masked_ids))
-            targets = take(pixel_targets(images, config.patch_size, config.norm_pix_loss), mask.masked_ids)
-            pixel_loss = jnp.mean((pred.astype(jnp.float32) - targets) ** 2)
-            loss += pixel_loss
-            outputs |= {"pixel_loss": pixel_loss, "pixel_pred": pred}
-        if config.objective != "mae":
+        config = self.config
+        if region_mask is None:
             region_mask = mask.with_ratio(config.region_mask_ratio)
-            patches = self._region_patches(regions)
-            queries = self.region_encoder(patches, region_mask, grid)
-            memory = self.neck(latent, mask, grid)
-            logits = self.region_decoder(queries, memory, region_mask)
-            targets = take(patches, region_mask.masked_ids)
-            branch_loss = region_loss(logits, targets, config.background_weight)
+        maps = self._region_patches(regions)
+        found = self._predict(images, maps, mask, region_mask, masked_only=True)
+        loss, pixel_loss, branch_loss = jnp.zeros(()), None, None
+        if config.objective != "rae":
+            patches = take(patchify(images, config.patch_size), mask.masked_ids)
+            targets = pixel_targets(patches, config.norm_pix_loss)
+            pixel_loss = jnp.mean((found["pixel_pred"].astype(jnp.float32) - targets) ** 2)
+            loss += pixel_loss
+        if config.objective != "mae":
+            targets = take(maps, region_mask.masked_ids)
+            branch_loss = region_loss(found["region_pred"], targets, config.region_loss, config.background_weight)
             loss += config.region_loss_weight * branch_loss
-            outputs |= {
-                "region_loss": branch_loss,
-                "queries": queries,
-                "memory": memory,
-                "region_pred": logits,
-            }
-        absent = dict.fromkeys(("pixel_loss", "region_loss", "queries", "memory", "pixel_pred", "region_pred"))
-        return Outputs(loss=loss, latent=latent, **absent | outputs)
+        return Outputs(loss=loss, pixel_loss=pixel_loss, region_loss=branch_loss, **found)
 
     def reconstruct(
         self,
         images: Float[Array, "batch height width 3"],
         regions: Float[Array, "batch regions height width"] | None,
         mask: Mask,
+        region_mask: Mask | None = None,
     ) -> Reconstruction:
         """Predicts every patch from the visible ones, for pictures; arguments as for a call."""
-        config, grid = self.config, self._grid(images)
+        if region_mask is None:
+            region_mask = mask.with_ratio(self.config.region_mask_ratio)
+        maps = self._region_patches(regions)
+        found = self._predict(images, maps, mask, region_mask, masked_only=False)
+        pixels, completed = found["pixel_pred"], found["region_pred"]
+        if pixels is not None:
+            pixels = take(pixels, mask.restore_ids)
+        if completed is not None:
+            completed = take(completed.swapaxes(1, 2), region_mask.restore_ids).swapaxes(1, 2)
+        return Reconstruction(pixels, completed)
+
+    def _predict(
+        self,
+        images: Float[Array, "batch height width 3"],
+        maps: Float[Array, "batch patches regions pixels"] | None,
+        mask: Mask,
+        region_mask: Mask,
+        *,
+        masked_only: bool,
+    ) -> dict[str, Array | None]:
+        """Both branches: predictions of the masked patches, or of all, in their mask's order.
+
+        Returns:
+          The fields of `Outputs` that are not losses.
+        """
+        config, grid = self.config, self.encoder.grid(images)
         latent = self.encoder(images, mask)
-        pixels = logits = None
-        if config.objective != "rae":
-            pixels = self.pixel_head(self.decoder(latent, mask, grid)[:, 1:])
+        pixel_pred = region_pred = queries = memory = features = hints = None
         if config.objective != "mae":
-            region_mask = mask.with_ratio(config.region_mask_ratio)
-            queries = self.region_encoder(self._region_patches(regions), region_mask, grid)
-            logits = self.region_decoder(queries, self.neck(latent, mask, grid), None)
-        return Reconstruction(pixels, logits)
+            features = self.region_encoder(maps, region_mask, grid)
+        if config.objective != "rae":
+            if features is not None and self.region_feed is not None:
+                hints = reorder(self.region_feed(features, region_mask), region_mask, mask)
+            first = 1 + masked_only * mask.num_visible  # token 0 is cls
+            pixel_pred = self.pixel_head(self.decoder(latent, mask, grid, order=mask, first=first, hints=hints))
+        if config.objective != "mae":
+            first = 1 + masked_only * region_mask.num_visible
+            memory = self._memory(latent, mask, region_mask, grid, 0 if self.region_decoder.reads_all else first)
+            region_pred, queries = self.region_decoder(features, memory, first)
+            memory = memory[:, -region_pred.shape[2] :]
+        return {
+            "latent": latent,
+            "queries": queries,
+            "memory": memory,
+            "pixel_pred": pixel_pred,
+            "region_pred": region_pred,
+        }
 
-    def _grid(self, images: Float[Array, "batch height width 3"]) -> tuple[int, int]:
-        return images.shape[1] // self.config.patch_size, images.shape[2] // self.config.patch_size
+    def _memory(
+        self, latent: Float[Array, "batch visible_and_cls width"], mask: Mask, region_mask: Mask, grid: Grid, first: int
+    ) -> Float[Array, "batch tokens region_width"]:
+        """What the region decoder is told of each patch: of its pixels or, if those do not feed it, of its position."""
+        if self.neck is not None:
+            return self.neck(latent, mask, grid, order=region_mask, first=first)
+        positions = jnp.asarray(grid.positions(self.config.region_width), latent.dtype)[region_mask.permutation]
+        return jnp.pad(positions, ((0, 0), (1, 0), (0, 0)))[:, first:]
 
-    def _region_patches(self, regions: Float[Array, "batch regions height width"] | None):
+    def _region_patches(
+        self, regions: Float[Array, "batch regions height width"] | None
+    ) -> Float[Array, "batch patches regions pixels"] | None:
+        if self.config.objective == "mae":
+            return None
         if regions is None:
             raise ValueError(f'the "{self.config.objective}" objective needs regions, (B, K, H, W) of 0 and 1')
         return region_patches(regions, self.config.patch_size)
@@ -162,29 +213,3 @@ def _dtype(name: str) -> jnp.dtype:
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)
-
-
-def _check(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError where keys of `config.model` do not fit each other."""
-    if config.objective not in OBJECTIVES:
-        raise ValueError(f"model.objective is {config.objective!r}; it must be one of {', '.join(OBJECTIVES)}")
-    if config.image_size % config.patch_size:
-        raise ValueError(
-            f"model.image_size {config.image_size} is not a multiple of model.patch_size {config.patch_size}"
-        )
-    for prefix in ("", "decoder_", "region_"):
-        width, heads = config[f"{prefix}width"], config[f"{prefix}num_heads"]
-        if width % heads or width % 4:
-            raise ValueError(
-                f"model.{prefix}width {width} must be a multiple of 4 and of model.{prefix}num_heads {heads}"
-            )
-    if config.dtype not in DTYPES:
-        raise ValueError(f"model.dtype is {config.dtype!r}; it must be one of {', '.join(DTYPES)}")
-    if not 1 <= config.num_regions <= 32:
-        raise ValueError(f"model.num_regions is {config.num_regions}; it must be 1 to 32")
-    num_patches = (config.image_size // config.patch_size) ** 2
-    for ratio in (config.mask_ratio, config.region_mask_ratio):
-        num_visible_patches(num_patches, ratio)
-    for key in ("depth", "decoder_depth", "neck_depth", "region_encoder_depth", "region_decoder_depth"):
-        if config[key] < 1:
-            raise ValueError(f"model.{key} is {config[key]}; it must be at least 1")

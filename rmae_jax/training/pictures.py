@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int, UInt, UInt8
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from rmae_jax.model import RMAE, Mask, denormalize, normalize, unpack_regions
+from rmae_jax.model import RMAE, Mask, denormalize, draw_masks, normalize, region_probability, unpack_regions
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
 
@@ -34,23 +34,25 @@ def draw(
     """
     config = model.config
     num_patches = (images.shape[1] // config.patch_size) * (images.shape[2] // config.patch_size)
-    mask = Mask.random(jax.random.key(seed), len(images), num_patches, config.mask_ratio)
+    masks = draw_masks(jax.random.key(seed), config, len(images), num_patches)
     maps = None if config.objective == "mae" else unpack_regions(jnp.asarray(regions), config.num_regions)
-    predicted = _reconstruct(model, normalize(jnp.asarray(images)), maps, mask)
+    predicted = _reconstruct(model, normalize(jnp.asarray(images)), maps, *masks)
     columns = [(images, {})]
     if predicted.pixels is not None:
-        columns += _pixel_columns(model, images, np.asarray(predicted.pixels, np.float32), mask)
+        columns += _pixel_columns(model, images, np.asarray(predicted.pixels, np.float32), masks[0])
     titles = ["photograph", "visible", "reconstructed"][: len(columns)]
     if maps is not None:
-        logits = np.asarray(predicted.regions, np.float32)
-        columns += _region_columns(model, np.asarray(maps), logits, mask.with_ratio(config.region_mask_ratio))
+        probability = region_probability(predicted.regions.astype(jnp.float32), config.region_loss)
+        columns += _region_columns(model, np.asarray(maps), np.asarray(probability), masks[1])
         titles += ["region: visible", "completed", "truth"] * SHOWN_REGIONS
     _figure(columns, titles, path)
 
 
 @jax.jit
-def _reconstruct(model: RMAE, images: jax.Array, regions: jax.Array | None, mask: Mask) -> Reconstruction:
-    return model.reconstruct(images, regions, mask)
+def _reconstruct(
+    model: RMAE, images: jax.Array, regions: jax.Array | None, mask: Mask, region_mask: Mask
+) -> Reconstruction:
+    return model.reconstruct(images, regions, mask, region_mask)
 
 
 def unnormalized(
@@ -92,11 +94,11 @@ def _pixel_columns(model: RMAE, images: np.ndarray, predicted: np.ndarray, mask:
     return [(shown, {}), (np.asarray(denormalize(jnp.asarray(reconstructed))), {})]
 
 
-def _region_columns(model: RMAE, maps: np.ndarray, logits: np.ndarray, mask: Mask) -> list:
+def _region_columns(model: RMAE, maps: np.ndarray, probability: np.ndarray, mask: Mask) -> list:
     patch = model.config.patch_size
     grid = maps.shape[2] // patch, maps.shape[3] // patch
     hidden = _to_map(np.asarray(mask.masked), grid, patch)
-    probability = 1 / (1 + np.exp(-unpatchify(logits, grid, patch)[..., 0]))
+    probability = unpatchify(probability, grid, patch)[..., 0]
     columns = []
     chosen = np.stack([_largest(example) for example in maps])
     for i in range(SHOWN_REGIONS):

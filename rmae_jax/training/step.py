@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
-from rmae_jax.model import RMAE, Mask, normalize, unpack_regions
+from rmae_jax.model import RMAE, draw_masks, normalize, unpack_regions
 from rmae_jax.training.mesh import replicated, split_batch
 
 Losses = dict[str, Array]  # loss and what it is the sum of
@@ -41,8 +41,9 @@ def train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Losses]]:
     """Compiles the step: (state, batch) -> (state, losses). The old state's memory is reused (donated).
 
-    A batch is {"images": uint8 (B, S, S, 3), "regions": bitmask (B, S, S)}. The patches to mask are drawn from
-    (config.seed, state.step), so that a step can be repeated bit for bit.
+    A batch is {"images": uint8 (B, S, S, 3), "regions": bitmask (B, S, S)} and, with foreground sampling,
+    "permutation": (B, L) of the regions' mask. What is not given so, the patches to mask are drawn from (config.seed,
+    state.step), so that a step can be repeated bit for bit.
     """
     model_config = config.model
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(model_config, rngs=nnx.Rngs(0))))
@@ -50,11 +51,11 @@ def train_step(
 
     def loss(params: PyTree, batch: Batch, key: Array) -> tuple[Array, Losses]:
         images = normalize(batch["images"])
-        mask = Mask.random(key, images.shape[0], num_patches, model_config.mask_ratio)
+        masks = draw_masks(key, model_config, images.shape[0], num_patches, batch.get("permutation"))
         regions = None
         if model_config.objective != "mae":
             regions = unpack_regions(batch["regions"], model_config.num_regions)
-        outputs = nnx.merge(graphdef, params)(images, regions, mask)
+        outputs = nnx.merge(graphdef, params)(images, regions, *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}
 

@@ -4,88 +4,112 @@ import numpy as np
 from scipy.special import erf, expit
 
 
-def region_branch(params, latent, regions, permutation, visible, region_visible, patch, heads):
-    """Queries, memory and logits of every patch, and the loss over the masked ones.
-
-    Args:
-      params: nested dicts of float64 arrays by the model's names.
-      latent: (B, 1 + V, D).
-      regions: (B, K, H, W).
-      permutation: (B, L).
-      visible, region_visible: number of visible patches of the image and of the regions.
-    """
+def patches_of(regions, patch):
+    """(B, K, H, W) -> (B, K, L, P * P), patch by patch."""
     batch, num_regions, height, width = regions.shape
     rows, columns = height // patch, width // patch
-    num_patches = rows * columns
-    maps = np.zeros((batch, num_regions, num_patches, patch * patch))
-    for position in range(num_patches):
+    maps = np.zeros((batch, num_regions, rows * columns, patch * patch))
+    for position in range(rows * columns):
         i, j = divmod(position, columns)
         square = regions[:, :, i * patch : (i + 1) * patch, j * patch : (j + 1) * patch]
         maps[:, :, position] = square.reshape(batch, num_regions, -1)
+    return maps
 
-    # Neck: width 128, mask tokens in the holes, positions with a zero row for cls, blocks, LN.
-    neck = params["neck"]
-    embedded = linear(neck["embed"], latent)
-    positions = sincos(embedded.shape[-1], rows, columns)
-    memory = np.zeros((batch, 1 + num_patches, embedded.shape[-1]))
-    for b in range(batch):
-        memory[b] = neck["mask_token"][0]
+
+def neck(params, latent, permutation, grid, heads):
+    """Width 128, mask tokens in the holes, positions with a zero row for cls, blocks, LN: (B, 1 + L, D)."""
+    embedded = linear(params["embed"], latent)
+    memory = np.zeros((len(latent), 1 + permutation.shape[1], embedded.shape[-1]))
+    for b in range(len(latent)):
+        memory[b] = params["mask_token"][0]
         memory[b, 0] = embedded[b, 0]
-        for place in range(visible):
+        for place in range(latent.shape[1] - 1):
             memory[b, 1 + permutation[b, place]] = embedded[b, 1 + place]
-    memory[:, 1:] += positions
-    for layer in layers(neck["blocks"]):
+    memory[:, 1:] += sincos(embedded.shape[-1], *grid)
+    for layer in layers(params["blocks"]):
         memory = block(layer, memory, heads)
-    memory = norm(neck["norm"], memory)
+    return norm(params["norm"], memory)
 
-    # Region encoder: each map alone.
-    encoder = params["region_encoder"]
-    queries = np.zeros((batch, num_regions, positions.shape[-1]))
+
+def encode(params, patches, seen, grid, heads):
+    """The visible patches (L, pixels) of one map, or of several behind each other, as tokens (V, D)."""
+    x = linear(params["patch_embed"], patches[seen] - 0.5)
+    x = (x + sincos(x.shape[-1], *grid)[seen])[None]
+    for layer in layers(params["blocks"]):
+        x = block(layer, x, heads)
+    return x[0]
+
+
+def length(params, maps, memory, permutation, visible, grid, heads):
+    """Regions as queries: (B, K, D) queries and (B, K, L, P * P) predictions."""
+    batch, num_regions, num_patches, pixels = maps.shape
+    decoder = params["region_decoder"]
+    queries = np.zeros((batch, num_regions, memory.shape[-1]))
     for b in range(batch):
-        seen = permutation[b, :region_visible]
         for k in range(num_regions):
-            x = linear(encoder["patch_embed"], maps[b, k, seen] - 0.5) + positions[seen]
-            x = x[None]
-            for layer in layers(encoder["blocks"]):
-                x = block(layer, x, heads)
-            queries[b, k] = linear(encoder["proj"], norm(encoder["norm"], x[0].mean(axis=0)))
-
-    # Region decoder.
-    decoder, x = params["region_decoder"], queries
-    for layer in layers(decoder.get("blocks")):
+            tokens = encode(params["region_encoder"], maps[b, k], permutation[b, :visible], grid, heads)
+            queries[b, k] = linear(decoder["query_proj"], norm(decoder["query_norm"], tokens.mean(axis=0)))
+    x = queries
+    for layer in stacked(decoder.get("blocks")):
         x = x + attention(layer["attention"], norm(layer["norm1"], x), heads)
         x = x + cross_attention(layer["cross_attention"], norm(layer["norm2"], x), memory, heads)
         x = x + mlp(layer["mlp"], norm(layer["norm3"], x))
     last = decoder["expansion"]
     x = x + attention(last["attention"], norm(last["norm1"], x), heads)
     value = linear(last["value"], memory)[:, 1:]
-    logits = np.zeros((batch, num_regions, num_patches, patch * patch))
+    predicted = np.zeros((batch, num_regions, num_patches, pixels))
     for k in range(num_regions):
         for position in range(num_patches):
             expanded = x[:, k] + value[:, position]
             expanded = mlp(last["mlp"], norm(last["norm3"], expanded))
-            logits[:, k, position] = linear(decoder["head"], gelu(expanded))
+            predicted[:, k, position] = linear(decoder["head"], gelu(expanded))
+    return queries, predicted
 
-    def loss(background_weight):
-        total = []
-        for b in range(batch):
-            for position in permutation[b, region_visible:]:
-                for k in range(num_regions):
-                    y, p = maps[b, k, position], expit(logits[b, k, position])
+
+def dense(params, maps, memory, permutation, visible, grid, heads, sets):
+    """Regions as maps, decoded like images; `sets` are the regions that lie behind each other: (B, K, L, P * P)."""
+    decoder, predicted = params["region_decoder"], np.zeros(maps.shape)
+    for b in range(len(maps)):
+        seen = permutation[b, :visible]
+        for together in sets:
+            behind = np.concatenate([maps[b, k] for k in together], axis=-1)
+            x = np.tile(decoder["mask_token"][0], (maps.shape[2], 1))
+            x[seen] = encode(params["region_encoder"], behind, seen, grid, heads)
+            x = (x + memory[b, 1:])[None]
+            for layer in layers(decoder["blocks"]):
+                x = block(layer, x, heads)
+            out = linear(decoder["head"], norm(decoder["norm"], x[0]))
+            for place, k in enumerate(together):
+                predicted[b, k] = out[:, place * maps.shape[3] : (place + 1) * maps.shape[3]]
+    return predicted
+
+
+def loss(maps, predicted, permutation, visible, kind, background_weight):
+    """The mean over pixels, regions and masked patches."""
+    total = []
+    for b in range(len(maps)):
+        for position in permutation[b, visible:]:
+            for k in range(maps.shape[1]):
+                y, z = maps[b, k, position], predicted[b, k, position]
+                if kind == "cross_entropy":
+                    p = expit(z)
                     losses = -(y * np.log(p) + background_weight * (1 - y) * np.log1p(-p))
-                    total.append(losses.mean())
-        return np.mean(total)
+                else:
+                    losses = np.where(y == 1, 1, background_weight) * (y - z) ** 2
+                total.append(losses.mean())
+    return np.mean(total)
 
-    return queries, memory, logits, loss
+
+def layers(blocks):
+    """The blocks of a row, one by one."""
+    yield from stacked(blocks.get("body"))
+    yield blocks["last"]
 
 
-def layers(stacked):
-    """The layers of a stack, one by one; none where there is no stack."""
-    if stacked is None:
-        return
-    first = stacked["norm1"]["bias"]
-    for i in range(len(first)):
-        yield pick(stacked, i)
+def stacked(blocks):
+    """The blocks of a stack, one by one; none where there is no stack."""
+    for i in range(0 if blocks is None else len(blocks["norm1"]["bias"])):
+        yield pick(blocks, i)
 
 
 def pick(tree, i):

@@ -2,9 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import toy_config
 
 from rmae_jax.model import Mask
-from rmae_jax.model.masks import fill_holes, take
+from rmae_jax.model.masks import draw_masks, fill_holes, reorder, take
 
 
 def test_visible_and_masked_patches_partition_the_image():
@@ -54,12 +55,53 @@ def test_a_ratio_that_hides_all_or_nothing_is_refused(ratio):
         Mask.from_permutation(jnp.arange(16)[None], ratio)
 
 
-def test_fill_holes_puts_each_token_at_its_patch():
+def test_fill_holes_and_reorder_put_each_token_at_its_patch():
     mask = Mask.random(jax.random.key(4), 2, 9, 0.6)
+    in_order = Mask.from_permutation(jnp.arange(9)[None].repeat(2, axis=0), 0.5)
     patches = jnp.arange(2 * 9 * 4, dtype=jnp.float32).reshape(2, 9, 4)
     token = jnp.full((1, 1, 4), -1.0)
-    filled = np.asarray(fill_holes(take(patches, mask.visible_ids), token, mask))
+    filled = fill_holes(take(patches, mask.visible_ids), token, 9)
+    assert reorder(filled, mask, mask.with_ratio(0.5)) is filled
+    filled = np.asarray(reorder(filled, mask, in_order))
     for image in range(2):
         for patch in range(9):
             hidden = patch in mask.masked_ids[image].tolist()
             assert np.array_equal(filled[image, patch], np.full(4, -1.0) if hidden else patches[image, patch])
+
+
+def test_reorder_goes_from_any_order_to_any_other():
+    first, second = (Mask.random(jax.random.key(seed), 3, 25, 0.75) for seed in (5, 6))
+    patches = jax.random.normal(jax.random.key(7), (3, 25, 2))
+    found = reorder(take(patches, first.permutation), first, second)
+    assert np.array_equal(found, take(patches, second.permutation))
+
+
+def drawn(region_permutation=None, **changes):
+    config = toy_config(mask_ratio=0.75, region_mask_ratio=0.5, **changes)
+    return draw_masks(jax.random.key(8), config, 4, 16, region_permutation)
+
+
+def test_both_masks_of_a_step_follow_one_permutation():
+    mask, region_mask = drawn()
+    assert (mask.num_visible, region_mask.num_visible) == (4, 8)
+    assert np.array_equal(mask.permutation, region_mask.permutation)
+    assert np.array_equal(mask.permutation, Mask.random(jax.random.key(8), 4, 16, 0.75).permutation)
+
+
+def test_separate_masks_are_independent():
+    mask, region_mask = drawn(separate_masks=True)
+    assert (mask.num_visible, region_mask.num_visible) == (4, 8)
+    assert np.array_equal(mask.permutation, drawn()[0].permutation)
+    pairs = zip(mask.permutation.tolist(), region_mask.permutation.tolist(), strict=True)
+    assert all(one != other for one, other in pairs)
+
+
+def test_a_permutation_drawn_by_the_data_is_the_regions_and_unless_separate_the_images():
+    given = Mask.random(jax.random.key(9), 4, 16, 0.5).permutation
+    mask, region_mask = drawn(given)
+    assert np.array_equal(region_mask.permutation, given)
+    assert np.array_equal(mask.permutation, given)
+    assert (mask.num_visible, region_mask.num_visible) == (4, 8)
+    mask, region_mask = drawn(given, separate_masks=True)
+    assert np.array_equal(region_mask.permutation, given)
+    assert not np.array_equal(mask.permutation, given)

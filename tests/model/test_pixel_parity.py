@@ -85,7 +85,10 @@ def with_weights_of(reference: ViTMAEForPreTraining, config) -> RMAE:
         "decoder": {
             "embed": linear("decoder.decoder_embed"),
             "mask_token": weights["decoder.mask_token"],
-            "blocks": blocks("decoder.decoder_layers", config.decoder_depth),
+            "blocks": {
+                "body": blocks("decoder.decoder_layers", config.decoder_depth - 1),
+                "last": block(f"decoder.decoder_layers.{config.decoder_depth - 1}"),
+            },
             "norm": norm("decoder.decoder_norm"),
         },
         "pixel_head": linear("decoder.decoder_pred"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from region_reference import region_branch
+from region_reference import dense, length, loss, neck, patches_of, sincos
 from toy import forward, reconstruct, toy_config, toy_model
 
 from rmae_jax.model import RMAE, Mask
@@ -27,31 +27,54 @@ def randomised(changes: dict) -> RMAE:
         {"region_decoder_depth": 3},
         {"region_mask_ratio": 0.5, "region_encoder_depth": 2},
         {"mask_ratio": 0.5, "background_weight": 0.25, "neck_depth": 1, "patch_size": 16},
+        {"region_loss": "l2", "background_weight": 0.25},
+        {"feeding_direction": "region_to_pixel"},
+        {"feeding_direction": "region_to_pixel", "region_decoder_depth": 2},
+        {"separate_masks": True, "region_mask_ratio": 0.5},
+        {"region_variant": "batch", "region_decoder_depth": 2},
+        {"region_variant": "batch", "region_mask_ratio": 0.5, "separate_masks": True},
+        {"region_variant": "channel", "region_encoder_depth": 2},
+        {"region_variant": "channel", "feeding_direction": "region_to_pixel", "region_decoder_depth": 2},
     ],
 )
-def test_queries_memory_logits_and_loss_are_equal(changes, images, regions):
+def test_queries_memory_predictions_and_loss_are_equal(changes, images, regions):
     config = toy_config(**changes)
     model = randomised(changes)
-    num_patches = (32 // config.patch_size) ** 2
-    permutation = np.stack([np.random.default_rng(i).permutation(num_patches) for i in range(2)])
+    side = 32 // config.patch_size
+    grid = side, side
+    permutation, region_permutation = (
+        np.stack([np.random.default_rng(seed + i).permutation(side**2) for i in range(2)]) for seed in (0, 2)
+    )
     mask = Mask.from_permutation(jnp.asarray(permutation), config.mask_ratio)
-    outputs = forward(model, images, regions, mask)
+    region_mask = None
+    if config.separate_masks:
+        region_mask = Mask.from_permutation(jnp.asarray(region_permutation), config.region_mask_ratio)
+    else:
+        region_permutation = permutation
+    outputs = forward(model, images, regions, mask, region_mask)
 
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), nnx.to_pure_dict(nnx.state(model)))
-    region_visible = round(num_patches * (1 - config.region_mask_ratio))
-    queries, memory, logits, loss = region_branch(
-        params,
-        np.asarray(outputs.latent, np.float64),
-        np.asarray(regions, np.float64),
-        permutation,
-        round(num_patches * (1 - config.mask_ratio)),
-        region_visible,
-        config.patch_size,
-        config.region_num_heads,
-    )
-    assert np.allclose(outputs.queries, queries, atol=1e-5)
-    assert np.allclose(outputs.memory, memory, atol=1e-5)
-    assert np.allclose(reconstruct(model, images, regions, mask).regions, logits, atol=1e-5)
-    masked = permutation[:, None, region_visible:, None]
-    assert np.allclose(outputs.region_pred, np.take_along_axis(logits, masked, axis=2), atol=1e-5)
-    assert abs(float(outputs.region_loss) - loss(config.background_weight)) < 1e-6
+    visible, heads = round(side**2 * (1 - config.region_mask_ratio)), config.region_num_heads
+    maps = patches_of(np.asarray(regions, np.float64), config.patch_size)
+    if config.feeding_direction == "region_to_pixel":
+        memory = np.zeros((2, 1 + side**2, config.region_width))
+        memory[:, 1:] = sincos(config.region_width, *grid)
+    else:
+        memory = neck(params["neck"], np.asarray(outputs.latent, np.float64), permutation, grid, heads)
+    where = maps, memory, region_permutation, visible, grid, heads
+    if config.region_variant == "length":
+        queries, predicted = length(params, *where)
+        assert np.allclose(outputs.queries, queries, atol=1e-5)
+    else:
+        every = range(config.num_regions)
+        sets = [every] if config.region_variant == "channel" else [[k] for k in every]
+        predicted = dense(params, *where, sets)
+        assert outputs.queries is None
+    masked = region_permutation[:, visible:]
+    assert np.allclose(outputs.memory, np.take_along_axis(memory[:, 1:], masked[..., None], axis=1), atol=1e-5)
+    whole = reconstruct(model, images, regions, mask, region_mask)
+    assert np.allclose(whole.regions, predicted, atol=1e-5)
+    at_masked = np.take_along_axis(predicted, masked[:, None, :, None], axis=2)
+    assert np.allclose(outputs.region_pred, at_masked, atol=1e-5)
+    expected = loss(maps, predicted, region_permutation, visible, config.region_loss, config.background_weight)
+    assert abs(float(outputs.region_loss) - expected) < 1e-6 * max(1, expected)

@@ -90,7 +90,7 @@ def test_other_image_sizes_than_the_configured_one(regions):
     model = toy_model()
     images, maps = jnp.zeros((1, 48, 24, 3)), jnp.zeros((1, 5, 48, 24))
     outputs = forward(model, images, maps, Mask.random(jax.random.key(0), 1, 18, 0.5))
-    assert outputs.memory.shape == (1, 19, 16)
+    assert outputs.memory.shape == (1, 14, 16)
     assert outputs.pixel_pred.shape == (1, 9, 192)
 
 
@@ -122,7 +122,7 @@ def mae_parameters(width: int, depth: int, decoder_width: int, decoder_depth: in
 
 
 def test_initial_weights():
-    params = flat(toy_model(width=192, decoder_width=128))
+    params = flat(toy_model(width=192, decoder_width=128, region_width=64))
     for name, value in params.items():
         if name.endswith("bias"):
             assert not value.any(), name

@@ -1,0 +1,53 @@
+"""From the encoder's visible tokens to a token for every patch: the pixel decoder's body, and the region neck."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from rmae_jax.model.blocks import Blocks, LayerNorm, Linear
+from rmae_jax.model.masks import Mask, fill_holes, reorder
+from rmae_jax.model.patches import Grid
+from rmae_jax.model.pixels import token_init
+
+
+class DenseDecoder(nnx.Module):
+    """A linear layer to the decoder's width, mask tokens in the holes, sine-cosine positions, blocks, a LayerNorm.
+
+    Tokens lie in the order of a mask (cls first), never in the image's: attention does not care, and visible and
+    masked patches are slices of such a row instead of gathers.
+    """
+
+    def __init__(self, in_width: int, width: int, depth: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.width = width
+        self.embed = Linear(in_width, width, dtype=dtype, rngs=rngs)
+        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.blocks = Blocks(width, depth, num_heads, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        latent: Float[Array, "batch visible_and_cls features"],
+        mask: Mask,
+        grid: Grid,
+        *,
+        order: Mask,
+        first: int,
+        hints: Float[Array, "batch patches width"] | None = None,
+    ) -> Float[Array, "batch tokens width"]:
+        """Fills in the patches that `mask` hides.
+
+        Args:
+          latent: the encoder's output, cls first, then the visible patches of `mask`.
+          mask: what the encoder saw.
+          grid: of the image.
+          order: the patches of the result lie in this mask's order.
+          first: the first token of the result; 0 is cls, 1 the first patch. Tokens before it are not computed.
+          hints: added to the patches, in the result's order.
+        """
+        x = self.embed(latent)
+        patches = fill_holes(x[:, 1:], self.mask_token[...], grid.num_patches)
+        patches = reorder(patches, mask, order)
+        patches = patches + jnp.asarray(grid.positions(self.width))[order.permutation].astype(x.dtype)
+        if hints is not None:
+            patches = patches + hints
+        return self.norm(self.blocks(jnp.concatenate([x[:, :1], patches], axis=1), first))
