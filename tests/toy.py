@@ -4,6 +4,7 @@ import functools
 
 import jax
 import ml_collections
+import numpy as np
 from flax import nnx
 
 from configs import rmae_b
@@ -36,6 +37,15 @@ def toy_config(**changes) -> ml_collections.ConfigDict:
 def toy_model(**changes) -> RMAE:
     """A model of these sizes with its initial weights."""
     return jax.jit(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))()
+
+
+def flat(tree) -> dict[str, np.ndarray]:
+    """A module's parameters, or their gradients, by path."""
+    pure = nnx.to_pure_dict(nnx.state(tree))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(pure)
+    }
 
 
 forward = jax.jit(lambda model, *inputs: model(*inputs))
