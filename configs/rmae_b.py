@@ -48,7 +48,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.decoder_width = 512
     config.model.decoder_depth = 8
     config.model.decoder_num_heads = 16
-    config.model.position_scale = 1.0  # patches between neighbours in position tables; 0.5 at twice the size of init_from
+    config.model.position_scale = 1.0  # of position tables; 0.5 at twice the image size that init_from was trained at
     config.model.num_regions = 8  # K, drawn for each image
     config.model.region_variant = "length"  # regions as queries; as a "batch" or as "channel"s of dense maps
     config.model.feeding_direction = "pixel_to_region"  # or "region_to_pixel", or "both"

@@ -2,6 +2,7 @@
 
 from rmae_jax.data.batches import batches
 from rmae_jax.data.examples import center_examples
+from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.source import DatasetError, TFRecordSource
 
-__all__ = ["DatasetError", "TFRecordSource", "batches", "center_examples"]
+__all__ = ["DatasetError", "RegionFilter", "TFRecordSource", "batches", "center_examples"]

@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 
 from rmae_jax.data.examples import Example, RandomExamples
+from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.source import TFRecordSource
 
 # The kernels and decoders release Python's lock, the rest (about a tenth) does not: beyond this, take processes.
@@ -31,6 +32,7 @@ def batches(
     batch_size: int,
     image_size: int,
     num_regions: int,
+    region_filter: RegionFilter | None = None,
     start_step: int = 0,
     host: int = 0,
     num_hosts: int = 1,
@@ -49,6 +51,7 @@ def batches(
       batch_size: B, of the global batch.
       image_size: S, in pixels.
       num_regions: K regions per image; 0 leaves "regions" out and label maps packed, for MAE.
+      region_filter: which regions may be drawn; by default all that are present.
       start_step: the first batch to yield.
       host: index of this host.
       num_hosts: P.
@@ -58,13 +61,14 @@ def batches(
     Yields:
       images: uint8 (B / P, S, S, 3), RGB.
       regions: uint8 (uint16, uint32) (B / P, S, S) for K up to 8 (16, 32); bit k is the k-th region's map.
+      permutation: int32 (B / P, L), the order of the patches for the regions' mask; with foreground sampling alone.
       record: int64 (B / P), numbers of the records in the split.
 
     Raises:
       ValueError: an argument is out of range; at once, not at the first batch.
       DatasetError: the dataset is empty, or regions are asked for and it has none; later, a record is damaged.
     """
-    examples = RandomExamples(source, image_size, num_regions)
+    examples = RandomExamples(source, image_size, num_regions, region_filter)
     if batch_size < 1 or num_hosts < 1 or batch_size % num_hosts:
         raise ValueError(f"batch_size {batch_size} is not a positive multiple of the number of hosts, {num_hosts}")
     if not 0 <= host < num_hosts:

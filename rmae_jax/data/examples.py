@@ -9,6 +9,7 @@ from rmae_jax import records
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import Crop, random_resized_crop
 from rmae_jax.data.nearest import resize_nearest
+from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.regions import bitmask_dtype, sample_regions
 from rmae_jax.data.source import DatasetError, TFRecordSource
 
@@ -18,7 +19,9 @@ Example = dict[str, np.ndarray]
 class RandomExamples:
     """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3)."""
 
-    def __init__(self, source: TFRecordSource, image_size: int, num_regions: int):
+    def __init__(
+        self, source: TFRecordSource, image_size: int, num_regions: int, region_filter: RegionFilter | None = None
+    ):
         """See `rmae_jax.data.batches` for the arguments.
 
         Raises:
@@ -27,6 +30,7 @@ class RandomExamples:
         """
         _check_request(source, image_size, num_regions)
         self.source, self.image_size, self.num_regions = source, image_size, num_regions
+        self.region_filter = region_filter
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record; every random choice comes from `rng`.
@@ -38,8 +42,15 @@ class RandomExamples:
         crop = random_resized_crop(rng, *image.shape[:2])
         size = self.image_size
         example = {"images": resize_bicubic(image, crop, size, size), "record": np.int64(record)}
-        if layers is not None:
-            example["regions"] = sample_regions(rng, resize_nearest(layers, crop, size, size), self.num_regions)
+        if layers is None:
+            return example
+        layers, allowed = resize_nearest(layers, crop, size, size), None
+        if self.region_filter is not None:
+            permutation = self.region_filter.draw_permutation(rng, size)
+            allowed = self.region_filter.allowed(layers, permutation)
+            if permutation is not None:
+                example["permutation"] = permutation
+        example["regions"] = sample_regions(rng, layers, self.num_regions, allowed)
         return example
 
 
@@ -86,7 +97,7 @@ def _decode(
             raise ValueError(f"the image is {image.shape[:2]}, its record says {(packed.height, packed.width)}")
         if with_regions and packed.num_layers != source.num_layers:
             raise ValueError(f"{packed.num_layers} region layers, the dataset says {source.num_layers}")
-        return image, packed.regions if with_regions else None
+        return image, packed.regions[source.layer_ids] if with_regions else None
     except ValueError as error:
         raise DatasetError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
 

@@ -3,7 +3,7 @@
 from typing import no_type_check
 
 import numpy as np
-from jaxtyping import Int, Shaped, UInt16
+from jaxtyping import Bool, Int, Shaped, UInt16
 from numba import njit
 
 MAX_REGIONS = 32
@@ -21,7 +21,10 @@ def bitmask_dtype(num_regions: int) -> np.dtype:
 
 
 def sample_regions(
-    rng: np.random.Generator, layers: UInt16[np.ndarray, "layers height width"], num_regions: int
+    rng: np.random.Generator,
+    layers: UInt16[np.ndarray, "layers height width"],
+    num_regions: int,
+    allowed: Bool[np.ndarray, "layers labels"] | None = None,
 ) -> Shaped[np.ndarray, "height width"]:
     """Draws K regions from all that are present in the label maps (R-MAE, section 3).
 
@@ -33,14 +36,17 @@ def sample_regions(
       rng: the source of the draw.
       layers: label maps as the model will see them, after crop, resize and flip; 0 = no region.
       num_regions: K.
+      allowed: which labels are candidates, see `RegionFilter.allowed`; by default all that are present.
 
     Returns:
       One bitmask per pixel: bit k is set where the pixel belongs to the k-th drawn region.
     """
     dtype = bitmask_dtype(num_regions)
     layers = np.ascontiguousarray(layers)
-    candidates = np.argwhere(_present(layers))
-    bits = np.zeros((len(layers), int(candidates[:, 1].max(initial=0)) + 1), dtype)
+    if allowed is None:
+        allowed = _present(layers)
+    candidates = np.argwhere(allowed)
+    bits = np.zeros(allowed.shape, dtype)
     drawn = candidates[draw(rng, len(candidates), num_regions)]
     for k, (layer, label) in enumerate(drawn):
         bits[layer, label] |= dtype.type(1 << k)

@@ -4,6 +4,7 @@ import json
 import operator
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -30,16 +31,25 @@ class TFRecordSource:
       folder: of the dataset.
       name, split: together the stem of the files' names.
       metadata: what NAME-SPLIT.json says.
+      region_layers: names of the label-map layers to use; all if empty.
+      layer_ids: indexes those layers in a record's label maps.
     """
 
-    def __init__(self, folder: str | os.PathLike, split: str = "train"):
+    def __init__(self, folder: str | os.PathLike, split: str = "train", region_layers: Sequence[str] = ()):
         """Opens a split and checks that index and shards fit each other; reads no record.
 
+        Args:
+          folder: of the dataset.
+          split: of the dataset.
+          region_layers: names of the label-map layers to use; all of them if empty.
+
         Raises:
-          DatasetError: the folder, the split, the index or a shard is missing, or they contradict each other.
+          DatasetError: the folder, the split, the index, a shard or a layer is missing, or they contradict each other.
         """
         self.folder, self.split = Path(folder), split
         self.name, self.metadata = _read_metadata(self.folder, split)
+        self.region_layers = tuple(region_layers)
+        self.layer_ids = self._find_layers()
         self._index = self._read_index()
         self._descriptors: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -67,7 +77,7 @@ class TFRecordSource:
         return f"TFRecordSource({str(self.folder)!r}, {self.split!r})"
 
     def __getstate__(self):
-        return {"folder": self.folder, "split": self.split}
+        return {"folder": self.folder, "split": self.split, "region_layers": self.region_layers}
 
     def __setstate__(self, state):
         self.__init__(**state)
@@ -85,6 +95,18 @@ class TFRecordSource:
         """Names a record for an error message: its shard file and its place there and in the split."""
         shard, offset, _ = self._index[record].tolist()
         return f"{self._shard_path(shard)}: record {record} of split {self.split!r} (byte {offset})"
+
+    def _find_layers(self) -> list[int] | slice:
+        if not self.region_layers:
+            return slice(None)
+        names = [layer["name"] for layer in self.metadata["layers"]]
+        unknown = [name for name in self.region_layers if name not in names]
+        if unknown:
+            present = f"layers {', '.join(names)}" if names else "no region layers"
+            raise DatasetError(
+                f"{self.folder}: no region layer {', '.join(unknown)}; split {self.split!r} has {present}"
+            )
+        return [names.index(name) for name in self.region_layers]
 
     def _read(self, shard: int, offset: int, length: int) -> bytes:
         """Reads one frame; short if the file ends within it."""

@@ -8,6 +8,7 @@ import ml_collections
 
 # Keys that a resumed run may change: they do not touch what is learned.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
+REGION_SAMPLING = ("random", "foreground")
 
 
 class ConfigError(ValueError):
@@ -58,6 +59,16 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     for key in ("log_every", "checkpoint_every", "pictures_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} is {config[key]}; it is a number of steps, at least 1")
+    if config.data.region_sampling not in REGION_SAMPLING:
+        raise ConfigError(
+            f"data.region_sampling is {config.data.region_sampling!r}; it must be one of {', '.join(REGION_SAMPLING)}"
+        )
+    num_patches = (config.model.image_size // config.model.patch_size) ** 2
+    if not 1 <= config.data.min_region_patches <= num_patches:
+        raise ConfigError(
+            f"data.min_region_patches is {config.data.min_region_patches}; "
+            f"it must be 1 to {num_patches}, the number of patches"
+        )
     if not config.data.path and not config.data.shipped_photographs:
         raise ConfigError(
             "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "

@@ -1,10 +1,12 @@
-"""Where a run's dataset is, and the small one that needs no download."""
+"""Where a run's dataset is, the small one that needs no download, and which of its regions are drawn."""
 
 from pathlib import Path
 
 import ml_collections
 
 from data_prep import job, photographs
+from rmae_jax.data import RegionFilter
+from rmae_jax.model.masks import num_visible_patches
 
 
 def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
@@ -20,3 +22,14 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
     for split in ("train", "validation"):
         job.prepare(images=folder / "photographs" / split, output=folder, name="photographs", split=split)
     return folder
+
+
+def region_filter(config: ml_collections.ConfigDict) -> RegionFilter | None:
+    """Which regions may be drawn, by data.min_region_patches and data.region_sampling; None if all may."""
+    num_visible = None
+    if config.data.region_sampling == "foreground":
+        num_patches = (config.model.image_size // config.model.patch_size) ** 2
+        num_visible = num_visible_patches(num_patches, config.model.region_mask_ratio)
+    elif config.data.min_region_patches == 1:
+        return None
+    return RegionFilter(config.model.patch_size, config.data.min_region_patches, num_visible)

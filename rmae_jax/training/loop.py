@@ -14,7 +14,7 @@ from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
 from rmae_jax.training import pictures
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.dataset import dataset_folder
+from rmae_jax.training.dataset import dataset_folder, region_filter
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
 from rmae_jax.training.mesh import data_mesh, to_devices
 from rmae_jax.training.metrics import MetricsWriter, draw_losses
@@ -48,13 +48,14 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
 
     # Data.
     folder = dataset_folder(config, run)
-    source = data.TFRecordSource(folder, config.data.split)
+    layers = () if config.model.objective == "mae" else config.data.region_layers
+    source = data.TFRecordSource(folder, config.data.split, layers)
     durations = recipe.durations(config, len(source))
     view = {
         "image_size": config.model.image_size,
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
-    held = data.TFRecordSource(folder, config.data.picture_split)
+    held = data.TFRecordSource(folder, config.data.picture_split, layers)
     spread = np.linspace(0, len(held) - 1, min(SHOWN, len(held))).astype(int).tolist()
     shown = data.center_examples(held, spread, seed=config.seed, **view)
 
@@ -79,6 +80,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
             host=jax.process_index(),
             num_hosts=jax.process_count(),
             workers=config.data.workers,
+            region_filter=region_filter(config),
             **view,
         )
         _describe(config, state, durations.steps, len(source), mesh)

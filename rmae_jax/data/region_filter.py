@@ -1,0 +1,71 @@
+"""Which of the regions in a view may be drawn: the optional filters of R-MAE."""
+
+import dataclasses
+from typing import no_type_check
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt16
+from numba import njit
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionFilter:
+    """Leaves out regions that touch few patches, or no visible one.
+
+    Attributes:
+      patch_size: side of a patch, in pixels of the view.
+      min_patches: patches that a region must touch; 2 leaves out small regions.
+      num_visible: V of the regions' mask, for foreground sampling: a region must touch one of the first V patches of
+        the permutation that the example is given. None asks for no visible patch.
+    """
+
+    patch_size: int
+    min_patches: int = 1
+    num_visible: int | None = None
+
+    def draw_permutation(self, rng: np.random.Generator, image_size: int) -> Int[np.ndarray, "patches"] | None:
+        """With foreground sampling, draws the order of the patches for the regions' mask; otherwise draws nothing."""
+        if self.num_visible is None:
+            return None
+        return rng.permutation((image_size // self.patch_size) ** 2).astype(np.int32)
+
+    def allowed(
+        self, layers: UInt16[np.ndarray, "layers size size"], permutation: Int[np.ndarray, "patches"] | None
+    ) -> Bool[np.ndarray, "layers labels"]:
+        """True where a label of a layer is a region that may be drawn.
+
+        Args:
+          layers: label maps as the model will see them; 0 = no region.
+          permutation: what `draw_permutation` returned.
+        """
+        layers = np.ascontiguousarray(layers)
+        num_patches = (layers.shape[1] // self.patch_size) * (layers.shape[2] // self.patch_size)
+        allowed = _patches_touched(layers, self.patch_size, np.ones(num_patches, np.bool_)) >= self.min_patches
+        if self.num_visible is not None:
+            visible = np.zeros(num_patches, np.bool_)
+            visible[permutation[: self.num_visible]] = True
+            allowed &= _patches_touched(layers, self.patch_size, visible) > 0
+        return allowed
+
+
+# no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
+@njit(cache=True, nogil=True)
+@no_type_check
+def _patches_touched(layers, patch, counted):
+    """(layers, largest label + 1): how many of the patches marked in `counted` each label touches; 0 for label 0."""
+    labels = int(layers.max()) + 1 if layers.size else 1
+    touched = np.zeros((layers.shape[0], labels), np.int32)
+    columns = layers.shape[2] // patch
+    for layer in range(layers.shape[0]):
+        last = np.full(labels, -1)  # the patch in which each label was seen last
+        for p in range(counted.shape[0]):
+            if counted[p]:
+                top, left = p // columns * patch, p % columns * patch
+                for y in range(top, top + patch):
+                    for x in range(left, left + patch):
+                        label = layers[layer, y, x]
+                        if last[label] != p:
+                            last[label] = p
+                            touched[layer, label] += 1
+    touched[:, 0] = 0
+    return touched
