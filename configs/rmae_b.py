@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.path = ""  # a folder that data_prep wrote
     config.data.split = "train"
-    config.data.region_layers = ()  # of the dataset's label-map layers, those to draw from; all if empty
+    config.data.region_layers = ""  # label-map layers to draw from, as fh_500,fh_1000; all of the dataset's if empty
     config.data.region_sampling = "random"  # "foreground": only regions of which a patch is visible
     config.data.min_region_patches = 1  # 2 leaves out regions that touch a single patch
     config.data.picture_split = "train"  # of the photographs in RUN/pictures

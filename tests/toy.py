@@ -39,6 +39,16 @@ def toy_model(**changes) -> RMAE:
     return jax.jit(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))()
 
 
+@functools.cache
+def randomised(**changes) -> RMAE:
+    """A model of these sizes whose biases, norms and tokens are far from their initial values."""
+    graphdef, params = nnx.split(toy_model(**changes))
+    leaves, tree = jax.tree.flatten(nnx.to_pure_dict(params))
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return nnx.merge(graphdef, jax.tree.unflatten(tree, moved))
+
+
 def flat(tree) -> dict[str, np.ndarray]:
     """A module's parameters, or their gradients, by path."""
     pure = nnx.to_pure_dict(nnx.state(tree))

@@ -49,6 +49,12 @@ class Checkpoints:
         self._checkpointer.close()
 
 
+def newest(run: Path) -> Path | None:
+    """The folder of a run's newest complete checkpoint, None if there is none."""
+    steps = [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
+    return max(steps, key=lambda path: int(path.name), default=None)
+
+
 def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
     """Reads the parameters alone, from a run's folder (newest step) or one step's folder.
 
@@ -60,10 +66,9 @@ def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
       CheckpointError: no complete checkpoint is there.
     """
     if not checkpoint.name.isdigit():
-        steps = [path for path in (checkpoint / "checkpoints").glob("*") if path.name.isdigit()]
-        if not steps:
-            raise CheckpointError(f"{checkpoint} has no complete checkpoint in checkpoints/")
-        checkpoint = max(steps, key=lambda path: int(path.name))
+        run, checkpoint = checkpoint, newest(checkpoint)
+        if checkpoint is None:
+            raise CheckpointError(f"{run} has no complete checkpoint in checkpoints/")
     if not checkpoint.is_dir():
         raise CheckpointError(f"no checkpoint in {checkpoint}")
     context = ocp.Context()

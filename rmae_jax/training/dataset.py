@@ -24,6 +24,13 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
     return folder
 
 
+def region_layers(config: ml_collections.ConfigDict) -> list[str]:
+    """The names in data.region_layers; none where all layers are used, or none is ("mae")."""
+    if config.model.objective == "mae":
+        return []
+    return [name for name in config.data.region_layers.split(",") if name]
+
+
 def region_filter(config: ml_collections.ConfigDict) -> RegionFilter | None:
     """Which regions may be drawn, by data.min_region_patches and data.region_sampling; None if all may."""
     num_visible = None

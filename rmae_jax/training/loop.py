@@ -14,7 +14,8 @@ from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
 from rmae_jax.training import pictures
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.dataset import dataset_folder, region_filter
+from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
+from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
 from rmae_jax.training.mesh import data_mesh, to_devices
 from rmae_jax.training.metrics import MetricsWriter, draw_losses
@@ -38,17 +39,19 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
       DatasetError: the dataset cannot be used or is damaged.
+      InteropError: the weights of init_from cannot be used.
       TrainingError: a loss is not finite.
       Interrupted: a signal asked to stop; the state was saved.
     """
     run, mesh = Path(workdir), data_mesh()
     recipe.check(config, mesh.size)
+    config, model = initial_model(config, run)
     graphdef = _graphdef(config)
     recipe.check_resumed(config, run)
 
     # Data.
     folder = dataset_folder(config, run)
-    layers = () if config.model.objective == "mae" else config.data.region_layers
+    layers = region_layers(config)
     source = data.TFRecordSource(folder, config.data.split, layers)
     durations = recipe.durations(config, len(source))
     view = {
@@ -61,7 +64,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
 
     # State.
     optimizer = adamw(config, durations)
-    state = init_state(config, optimizer, mesh)
+    state = init_state(config, optimizer, mesh, model)
     (run / "pictures").mkdir(parents=True, exist_ok=True)
     recipe.save(config, run)
     with closing(Checkpoints(run)) as checkpoints, StopSignals() as stop:
@@ -101,9 +104,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     raise TrainingError(_advice(error, checkpoints)) from error
                 writer.advance()
                 if step % config.pictures_every == 0 or last:
-                    model = nnx.merge(graphdef, state.params)
+                    trained = nnx.merge(graphdef, state.params)
                     picture = run / "pictures" / f"{step:07d}.png"
-                    pictures.draw(model, shown["images"], shown.get("regions"), picture, config.seed)
+                    pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
                     draw_losses(writer.path, run / "losses.png")
                 if stop.received and not last:
                     raise Interrupted(stop.received, f"stopped after step {step}; the same command goes on from there")

@@ -26,14 +26,22 @@ class TrainState(NamedTuple):
     opt_state: PyTree
 
 
-def init_state(config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The state before the first step, made in place on the devices; the weights depend on `config.seed` alone."""
+def init_state(
+    config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh, model: RMAE | None = None
+) -> TrainState:
+    """The state before the first step, made in place on the devices.
+
+    The weights are those of `model`; without one, they depend on `config.seed` alone.
+    """
 
     def init() -> TrainState:
         params = nnx.to_pure_dict(nnx.state(RMAE(config.model, rngs=nnx.Rngs(config.seed))))
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return jax.jit(init, out_shardings=replicated(mesh))()
+    state = jax.jit(init, out_shardings=replicated(mesh))()
+    if model is not None:
+        state = state._replace(params=jax.device_put(nnx.to_pure_dict(nnx.state(model)), replicated(mesh)))
+    return state
 
 
 def train_step(

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from region_reference import dense, length, loss, neck, patches_of, sincos
-from toy import forward, reconstruct, toy_config, toy_model
+from toy import forward, randomised, reconstruct, toy_config
 
-from rmae_jax.model import RMAE, Mask
-
-
-def randomised(changes: dict) -> RMAE:
-    """A model whose biases, norms and tokens are far from their initial values."""
-    graphdef, params = nnx.split(toy_model(**changes))
-    leaves, tree = jax.tree.flatten(nnx.to_pure_dict(params))
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return nnx.merge(graphdef, jax.tree.unflatten(tree, moved))
+from rmae_jax.model import Mask
 
 
 @pytest.mark.parametrize(
@@ -39,7 +30,7 @@ def randomised(changes: dict) -> RMAE:
 )
 def test_queries_memory_predictions_and_loss_are_equal(changes, images, regions):
     config = toy_config(**changes)
-    model = randomised(changes)
+    model = randomised(**changes)
     side = 32 // config.patch_size
     grid = side, side
     permutation, region_permutation = (

@@ -1,0 +1,50 @@
+"""Writes a checkpoint's weights for PyTorch.
+
+    python -m rmae_jax.export --checkpoint=RUN --format=rmae|mae|timm|transformers --output=FILE
+
+The output's name ends in .safetensors, or in .pth; for transformers it is a folder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+FORMATS = {
+    "rmae": "all of it, by the names of the authors' PyTorch release",
+    "mae": "encoder and pixel decoder, for MAE's fine-tuning, detectron2's ViTDet, mmsegmentation",
+    "timm": "encoder, for timm.create_model(..., num_classes=0)",
+    "transformers": "encoder and pixel decoder, for ViTMAEForPreTraining and ViTMAEModel",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Exports as the arguments say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rmae_jax.export",
+        description=__doc__,
+        epilog="\n".join(f"{name:13} {what}" for name, what in FORMATS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--output", required=True, type=Path, help="a new .safetensors or .pth file, or a new folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
+    arguments = parser.parse_args(argv)
+
+    # Imported here, so that a wrong flag is answered at once.
+    from rmae_jax import interop, loading
+    from rmae_jax.training import ConfigError
+    from rmae_jax.training.checkpoints import CheckpointError
+
+    try:
+        model, _ = loading.load(arguments.checkpoint)
+        state = interop.write(model, arguments.output, arguments.format, overwrite=arguments.overwrite)
+    except (interop.InteropError, ConfigError, CheckpointError, OSError) as error:
+        sys.exit(f"error: {error}")
+    megabytes = sum(value.nbytes for value in state.values()) / 1e6
+    print(f"{arguments.output}: {len(state)} tensors, {megabytes:.1f} MB, format {arguments.format}")
+
+
+if __name__ == "__main__":
+    main()

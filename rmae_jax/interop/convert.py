@@ -1,0 +1,110 @@
+"""A model to a PyTorch state dict, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from rmae_jax.interop import transformers
+from rmae_jax.interop.errors import InteropError
+from rmae_jax.interop.fit import check_variant, parts_that_fit
+from rmae_jax.interop.layout import FORMS, PARTS, flat_params, parts_of
+from rmae_jax.interop.positions import scale_of_tables, stored_table
+from rmae_jax.model import RMAE
+
+StateDict = dict[str, Float[np.ndarray, "..."]]
+
+FORMATS = {
+    "rmae": ("encoder", "decoder", "regions"),
+    "mae": ("encoder", "decoder"),
+    "timm": ("encoder",),
+    "transformers": ("encoder", "decoder"),
+}
+
+
+def to_torch(model: RMAE, format: str = "rmae") -> StateDict:
+    """A model's weights by the names and in the shapes of a PyTorch layout.
+
+    Args:
+      model: of any objective; parts that it does not have are left out.
+      format: "rmae" (all of it, names of the authors' release), "mae" (facebookresearch/mae: encoder and pixel decoder;
+        what MAE's fine-tuning, detectron2's ViTDet and mmsegmentation read), "timm" (the encoder, for
+        `timm.create_model("vit_base_patch16_224", num_classes=0)`) or "transformers" (ViTMAEForPreTraining).
+
+    Returns:
+      float32 arrays by name, copies that torch.from_numpy takes as they are.
+
+    Raises:
+      InteropError: there is no such format, or it has no place for a variant that changes what the weights mean.
+    """
+    config = model.config
+    if format not in FORMATS:
+        raise InteropError(f"no format {format!r}; there are {', '.join(FORMATS)}")
+    parts = [part for part in FORMATS[format] if part in parts_of(config)]
+    check_variant(config, parts)
+    params, state = flat_params(model), {}
+    for part in parts:
+        for table, width in PARTS[part].tables.items():
+            side = config.image_size // config.patch_size
+            state[table] = stored_table(config[width], side, config.position_scale)
+        for name, path, layer, form in PARTS[part].weights(config):
+            value = np.asarray(params[path] if layer is None else params[path][layer], np.float32)
+            state[name] = np.array(FORMS[form].to_torch(value, config.patch_size), order="C")
+    return transformers.from_mae(state) if format == "transformers" else state
+
+
+def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None) -> RMAE:
+    """A model with the weights of a state dict in any of the formats, which is recognised by its names.
+
+    Each of encoder, pixel decoder and region branch is there wholly or not at all. Position tables are checked by
+    value; those of another grid than the config's are interpolated: `model.config.position_scale` tells.
+
+    Args:
+      state_dict: arrays, or tensors in a CPU's memory, by name.
+      config: a recipe. Its model decides what must be there.
+      seed: of the initial weights of a pixel decoder or region branch that is not in the state dict.
+
+    Raises:
+      InteropError: names are missing or unexpected, shapes differ, a table is not MAE's, or a part is not there and
+        there is no seed.
+    """
+    state = transformers.to_mae({name: _array(name, value) for name, value in state_dict.items()})
+    model_config = ml_collections.ConfigDict(config.model)
+    parts = parts_that_fit(state, model_config)
+    absent = [PARTS[part].title for part in parts_of(model_config) if part not in parts]
+    if absent and seed is None:
+        raise InteropError(
+            f"no {' and no '.join(absent)} in the state dict, but objective {model_config.objective!r} needs it; "
+            "give a seed to initialise what is missing"
+        )
+    tables = {name: state[name] for part in parts for name in PARTS[part].tables}
+    model_config.position_scale = scale_of_tables(tables, model_config)
+
+    def make() -> RMAE:
+        return RMAE(model_config, rngs=nnx.Rngs(seed or 0))
+
+    params = flat_params(jax.jit(make)() if absent else nnx.eval_shape(make))
+    read: dict[str, list[np.ndarray]] = {}
+    for weight in (weight for part in parts for weight in PARTS[part].weights(model_config)):
+        value = FORMS[weight.form].from_torch(state[weight.name].astype(np.float32))
+        read.setdefault(weight.path, []).append(value if weight.layer is None else value[None])
+    params |= {path: jnp.concatenate(values) for path, values in read.items()}
+    graphdef = nnx.graphdef(nnx.eval_shape(make))
+    return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/"))
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    """A state dict's value as an array; PyTorch does not itself convert bfloat16, which NumPy has from JAX."""
+    if hasattr(value, "detach"):
+        half = str(value.dtype) == "torch.bfloat16"
+        value = value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach()
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
+        raise InteropError(f"{name} is not an array of floating-point numbers but {type(value).__name__}")
+    return array

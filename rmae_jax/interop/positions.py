@@ -1,0 +1,68 @@
+"""The position tables that PyTorch's layouts store and this code computes."""
+
+import math
+from collections.abc import Mapping
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float
+
+from rmae_jax.interop.errors import InteropError
+from rmae_jax.model.patches import sincos_positions
+
+Table = Float[np.ndarray, "1 patches_and_cls width"]
+
+
+def stored_table(width: int, side: int, scale: float) -> Table:
+    """A square grid's table as PyTorch's layouts store it: a zero row for cls, then the patches."""
+    return np.pad(sincos_positions(width, (side, side), scale), ((1, 0), (0, 0)))[None]
+
+
+def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDict) -> float:
+    """Checks stored tables by value; returns the position_scale under which a model uses them.
+
+    A table of the config's own grid must be what the model computes. One of another grid must be MAE's for that grid;
+    the scale lays the model's grid evenly over it, which interpolates the table exactly.
+
+    Args:
+      tables: by name, of any floating type.
+      config: `config.model` of a recipe.
+
+    Raises:
+      InteropError: a table is not MAE's sine-cosine table, or tables are of different grids.
+    """
+    side = config.image_size // config.patch_size
+    sides = {name: _side(name, table) for name, table in tables.items()}
+    if len(set(sides.values())) > 1:
+        raise InteropError(f"the position tables are of different grids: {sides}")
+    (found,) = set(sides.values())
+    scale = config.position_scale if found == side else 1.0
+    for name, table in tables.items():
+        _check(name, table, stored_table(table.shape[2], found, scale))
+    return scale if found == side else found / side
+
+
+def _side(name: str, table: np.ndarray) -> int:
+    side = math.isqrt(max(0, table.shape[1] - 1)) if table.ndim == 3 else 0
+    if side < 1 or table.shape[0] != 1 or side**2 + 1 != table.shape[1] or table.shape[2] % 4:
+        raise InteropError(f"{name} is {table.shape}, not a position table of cls and a square grid of patches")
+    return side
+
+
+def _check(name: str, table: Table, expected: Table) -> None:
+    # Half-precision files hold the tables in half precision too.
+    tolerance = 1e-4 if table.dtype in (np.float32, np.float64) else 5e-3
+    table = table.astype(np.float32)
+    if np.allclose(table, expected, rtol=0, atol=tolerance):
+        return
+    half = table.shape[2] // 2
+    if np.allclose(np.roll(table, half, axis=2), expected, rtol=0, atol=tolerance):
+        raise InteropError(
+            f"{name} encodes rows in its first half and columns in its second, as models do that transformers 5 "
+            "initialised; MAE's table, and this code's, is the other way round, and such weights cannot be used"
+        )
+    worst = np.abs(table - expected).max()
+    raise InteropError(
+        f"{name} is not MAE's fixed sine-cosine table (they differ by up to {worst:.3g}); "
+        "models with learned position tables cannot be used"
+    )

@@ -1,0 +1,163 @@
+"""The layout of transformers' ViTMAE: other names than MAE's, and q, k and v apart.
+
+Written are the names of the published files (facebook/vit-mae-base), which transformers 4 and 5 read; read are these,
+and those of transformers 5's models in memory.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+from jaxtyping import Float
+
+from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.model.inputs import IMAGENET_MEAN, IMAGENET_STD
+
+StateDict = dict[str, Float[np.ndarray, "..."]]
+
+# Beginnings of names: MAE's, theirs.
+OUTER = {
+    "cls_token": "vit.embeddings.cls_token",
+    "pos_embed": "vit.embeddings.position_embeddings",
+    "patch_embed.proj.": "vit.embeddings.patch_embeddings.projection.",
+    "blocks.": "vit.encoder.layer.",
+    "norm.": "vit.layernorm.",
+    "mask_token": "decoder.mask_token",
+    "decoder_pos_embed": "decoder.decoder_pos_embed",
+    "decoder_embed.": "decoder.decoder_embed.",
+    "decoder_blocks.": "decoder.decoder_layers.",
+    "decoder_norm.": "decoder.decoder_norm.",
+    "decoder_pred.": "decoder.decoder_pred.",
+}
+# Inside of a block.
+INNER = {
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "attn.proj": "attention.output.dense",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+QKV = ("query", "key", "value")
+# Names of transformers 5's models in memory, and what its save_pretrained makes of some: the published ones.
+SYNONYMS = {
+    r"^vit\.layers\.": "vit.encoder.layer.",
+    r"^decoder\.decoder_encoder\.layer\.": "decoder.decoder_layers.",
+    r"\.attention\.q_proj\.": ".attention.attention.query.",
+    r"\.attention\.k_proj\.": ".attention.attention.key.",
+    r"\.attention\.v_proj\.": ".attention.attention.value.",
+    r"\.attention\.o_proj\.": ".attention.output.dense.",
+    r"\.mlp\.fc1\.": ".intermediate.dense.",
+    r"\.mlp\.fc2\.": ".output.dense.",
+}
+
+
+def from_mae(state: StateDict) -> StateDict:
+    """A state dict of the "mae" layout by the published names of ViTMAEForPreTraining."""
+    renamed = {}
+    for name, value in state.items():
+        if match := re.fullmatch(r"(.*blocks\.\d+\.)attn\.qkv\.(weight|bias)", name):
+            for part, third in zip(QKV, np.split(value, 3), strict=True):
+                renamed[_outer(f"{match[1]}attention.attention.{part}.{match[2]}")] = np.ascontiguousarray(third)
+        elif match := re.fullmatch(r"(.*blocks\.\d+\.)(.+)\.(weight|bias)", name):
+            renamed[_outer(f"{match[1]}{INNER[match[2]]}.{match[3]}")] = value
+        else:
+            renamed[_outer(name)] = value
+    return renamed
+
+
+def to_mae(state: StateDict) -> StateDict:
+    """A state dict of ViTMAEForPreTraining or ViTMAEModel in the "mae" layout; any other comes back as it is.
+
+    Raises:
+      InteropError: of a block's q, k and v, one is not there.
+    """
+    if any(name.startswith("embeddings.") for name in state):  # ViTMAEModel
+        state = {f"vit.{name}": value for name, value in state.items()}
+    if not any(name.startswith("vit.") for name in state):
+        return state
+    renamed, apart = {}, {}
+    inner = {theirs: mae for mae, theirs in INNER.items()}
+    for published, value in _published(state).items():
+        name = _inverse_outer(published)
+        if match := re.fullmatch(r"(.*blocks\.\d+\.)attention\.attention\.(query|key|value)\.(weight|bias)", name):
+            apart.setdefault(f"{match[1]}attn.qkv.{match[3]}", {})[match[2]] = value
+        elif (match := re.fullmatch(r"(.*blocks\.\d+\.)(.+)\.(weight|bias)", name)) and match[2] in inner:
+            renamed[f"{match[1]}{inner[match[2]]}.{match[3]}"] = value
+        else:
+            renamed[name] = value
+    for name, parts in apart.items():
+        if missing := [part for part in QKV if part not in parts]:
+            raise InteropError(f"{name} lacks {listed(missing)}: transformers' ViTMAE holds query, key and value apart")
+        renamed[name] = np.concatenate([parts[part] for part in QKV])
+    return renamed
+
+
+def write_configs(folder: Path, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json, by which from_pretrained builds the model, and preprocessor_config.json, for its images.
+
+    Args:
+      folder: of model.safetensors.
+      config: `config.model` of the model that is written there.
+    """
+    model = {
+        "architectures": ["ViTMAEModel" if config.objective == "rae" else "ViTMAEForPreTraining"],
+        "model_type": "vit_mae",
+        "image_size": config.image_size,
+        "patch_size": config.patch_size,
+        "num_channels": 3,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": 4 * config.width,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "decoder_hidden_size": config.decoder_width,
+        "decoder_num_hidden_layers": config.decoder_depth,
+        "decoder_num_attention_heads": config.decoder_num_heads,
+        "decoder_intermediate_size": 4 * config.decoder_width,
+        "mask_ratio": config.mask_ratio,
+        "norm_pix_loss": config.norm_pix_loss,
+        "initializer_range": 0.02,
+        "torch_dtype": "float32",
+    }
+    images = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": True,
+        "size": {"height": config.image_size, "width": config.image_size},
+        "resample": 3,  # Pillow's number of bicubic
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+    }
+    for name, values in (("config.json", model), ("preprocessor_config.json", images)):
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _published(state: StateDict) -> StateDict:
+    published = {}
+    for name, value in state.items():
+        for pattern, replacement in SYNONYMS.items():
+            name = re.sub(pattern, replacement, name)
+        published[name] = value
+    return published
+
+
+def _outer(name: str) -> str:
+    """The published name of one of MAE's."""
+    (start,) = (start for start in OUTER if name.startswith(start))
+    return OUTER[start] + name.removeprefix(start)
+
+
+def _inverse_outer(name: str) -> str:
+    """MAE's name of a published one; others come back as they are, to be complained of."""
+    for mae, theirs in OUTER.items():
+        if name.startswith(theirs):
+            return mae + name.removeprefix(theirs)
+    return name

@@ -1,0 +1,47 @@
+"""Weights that a run starts from, instead of random ones: config.init_from."""
+
+from pathlib import Path
+
+import ml_collections
+
+from rmae_jax import interop
+from rmae_jax.interop.fit import parts_that_fit
+from rmae_jax.interop.layout import PARTS, parts_of
+from rmae_jax.interop.transformers import to_mae
+from rmae_jax.model import RMAE
+from rmae_jax.training import config as recipe
+from rmae_jax.training.checkpoints import newest
+
+
+def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_collections.ConfigDict, RMAE | None]:
+    """Reads the weights that config.init_from names; a run that has a checkpoint does not need them any more.
+
+    Returns:
+      The recipe, with the model.position_scale under which the weights are used: another image size than that of the
+      weights interpolates their position tables. And the model, None where weights are random or a checkpoint's.
+
+    Raises:
+      InteropError: the file cannot be read or does not fit the recipe's model.
+    """
+    if not config.init_from:
+        return config, None
+    config = ml_collections.ConfigDict(config)
+    if newest(run) is not None:
+        config.model.position_scale = recipe.load(run).model.position_scale
+        return config, None
+    state = to_mae(interop.read(config.init_from))
+    try:
+        model = interop.from_torch(state, config, seed=config.seed)
+    except interop.InteropError as error:
+        raise interop.InteropError(f"{config.init_from}: {error}") from error
+    scale = model.config.position_scale
+    found = parts_that_fit(state, config.model)
+    new = [PARTS[part].title for part in parts_of(config.model) if part not in found]
+    print(
+        f"weights from {config.init_from}: {', '.join(PARTS[part].title for part in found)}"
+        + (f"; initialised anew: {', '.join(new)}" if new else "")
+        + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else ""),
+        flush=True,
+    )
+    config.model.position_scale = scale
+    return config, model
