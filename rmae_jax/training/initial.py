@@ -1,5 +1,6 @@
 """Weights that a run starts from, instead of random ones: config.init_from."""
 
+import copy
 from pathlib import Path
 
 import ml_collections
@@ -25,7 +26,7 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
     """
     if not config.init_from:
         return config, None
-    config = ml_collections.ConfigDict(config)
+    config = copy.deepcopy(config)
     if newest(run) is not None:
         config.model.position_scale = recipe.load(run).model.position_scale
         return config, None

@@ -1,24 +1,10 @@
 from types import SimpleNamespace
 
-import ml_collections
 import pytest
-import torch
-from toy import randomised, toy_config
+from exported import make_toy
 
 
 @pytest.fixture
 def toy() -> SimpleNamespace:
-    """A model far from its initial weights, the recipe that it belongs to, and two images for both libraries."""
+    """See `make_toy`."""
     return make_toy()
-
-
-def make_toy(**changes) -> SimpleNamespace:
-    """See `toy`."""
-    config = ml_collections.ConfigDict({"model": toy_config(**changes)})
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    return SimpleNamespace(
-        model=randomised(**changes),
-        config=config,
-        images=images,
-        channels_last=images.permute(0, 2, 3, 1).numpy(),
-    )

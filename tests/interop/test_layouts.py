@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy
+from exported import make_toy
 from flax import nnx
 from toy import flat
 

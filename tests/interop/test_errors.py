@@ -1,0 +1,137 @@
+"""Weights that do not fit: the message says what is wrong, in terms of the recipe."""
+
+import copy
+import re
+
+import ml_collections
+import numpy as np
+import pytest
+import torch
+from exported import make_toy
+from toy import flat
+
+from rmae_jax import interop
+from rmae_jax.model.patches import sincos_positions
+
+
+def refused(state: dict, config: ml_collections.ConfigDict, message: str, seed: int | None = 0) -> None:
+    with pytest.raises(interop.InteropError, match=message) as caught:
+        interop.from_torch(state, config, seed=seed)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def state(toy) -> dict[str, np.ndarray]:
+    return interop.to_torch(toy.model, "rmae")
+
+
+def recipe(toy, **changes) -> ml_collections.ConfigDict:
+    config = copy.deepcopy(toy.config)
+    config.model.update(changes)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 64}, r"another model \(model.width is 64, theirs 48\): of another shape are .*instead of"),
+        ({"patch_size": 16}, r"model.patch_size is 16, theirs 8.*patch_embed.proj.weight \(48, 3, 8, 8\) instead of"),
+        ({"depth": 2}, r"model.depth is 2, theirs 3\): unexpected are blocks.2.attn.proj.bias.* and 6 more"),
+        ({"depth": 4}, r"model.depth is 4, theirs 3\): missing are blocks.3.norm1.weight"),
+        ({"decoder_width": 16}, "model.decoder_width is 16, theirs 32"),
+        ({"decoder_depth": 1}, "model.decoder_depth is 1, theirs 2"),
+        ({"neck_depth": 8}, "model.neck_depth is 8, theirs 2"),
+        ({"region_width": 32, "region_decoder_depth": 2}, "model.region_width is 32, theirs 16; .*decoder_depth is 2"),
+        ({"region_variant": "batch"}, "hold the region branch of variant 'length', not 'batch'"),
+        ({"feeding_direction": "both"}, "the model's feeding_direction is 'both'"),
+        (
+            {"objective": "mae"},
+            "there is a region branch, for which objective 'mae' has no place: region_cross_pos_embed",
+        ),
+        ({"objective": "rae"}, "there is a pixel decoder, for which objective 'rae' has no place"),
+    ],
+)
+def test_another_model(toy, state, changes, message):
+    refused(state, recipe(toy, **changes), message)
+
+
+def test_missing_and_unexpected_names_are_listed(toy, state):
+    del state["blocks.1.attn.qkv.bias"], state["region_pred.1.weight"]
+    state["head.weight"] = np.zeros((1000, 48), np.float32)
+    missing = r"missing are blocks.1.attn.qkv.bias, region_pred.1.weight; unexpected are head.weight"
+    refused(state, toy.config, f"^{missing}$")
+
+
+def test_a_part_that_is_not_there(toy):
+    encoder = interop.to_torch(toy.model, "timm")
+    refused(encoder, toy.config, "no pixel decoder and no region branch in the state dict.*give a seed", seed=None)
+    whole = interop.to_torch(toy.model, "mae")
+    refused(whole, toy.config, "no region branch in the state dict, but objective 'rmae' needs it", seed=None)
+
+
+def test_no_weights_of_a_vit(toy):
+    refused(
+        {"conv1.weight": np.zeros((64, 3, 7, 7))},
+        toy.config,
+        "layout of R-MAE, MAE, timm or .*; there are conv1.weight",
+    )
+    refused({}, toy.config, "there are none")
+    refused({"cls_token": "text"}, toy.config, "cls_token is not an array of floating-point numbers but str")
+
+
+def test_query_without_key(toy):
+    state = interop.to_torch(toy.model, "transformers")
+    del state["vit.encoder.layer.0.attention.attention.key.weight"]
+    refused(state, toy.config, "blocks.0.attn.qkv.weight lacks key")
+
+
+def test_a_new_region_branch_of_any_variant_on_old_weights(toy):
+    """MAE's encoder and decoder start R-MAE in a variant that no layout holds."""
+    state = interop.to_torch(toy.model, "mae")
+    for changes in ({"region_variant": "channel"}, {"feeding_direction": "both"}):
+        params = flat(interop.from_torch(state, recipe(toy, **changes), seed=0))
+        assert np.array_equal(params["pixel_head/bias"], state["decoder_pred.bias"])
+    assert "region_feed/proj/kernel" in params
+
+
+def test_position_tables_of_another_kind(toy, state):
+    learned = state | {"pos_embed": np.random.default_rng(0).normal(size=(1, 17, 48)).astype(np.float32)}
+    refused(learned, toy.config, "pos_embed is not MAE's fixed sine-cosine table.*learned position tables")
+    rows_first = state | {"decoder_pos_embed": np.roll(state["decoder_pos_embed"], 16, axis=2)}
+    refused(rows_first, toy.config, "decoder_pos_embed encodes rows in its first half")
+    without_cls = state | {"pos_embed": state["pos_embed"][:, 1:]}
+    refused(without_cls, toy.config, r"pos_embed is \(1, 16, 48\), not a position table of cls and a square grid")
+    with_cls = state | {"pos_embed": state["pos_embed"] + np.eye(17)[:1].T[None].astype(np.float32)}
+    refused(with_cls, toy.config, "pos_embed is not MAE's")
+    mixed = state | {"pos_embed": table(48, 7)}
+    refused(mixed, toy.config, "the position tables are of different grids: .*'pos_embed': 7, 'decoder_pos_embed': 4")
+
+
+def table(width: int, side: int) -> np.ndarray:
+    """A plain table as the layouts store it."""
+    return np.pad(sincos_positions(width, (side, side)), ((1, 0), (0, 0)))[None]
+
+
+def test_tables_of_another_image_size_are_interpolated(toy, state):
+    """Weights of 32-pixel images in a model for 64-pixel images."""
+    larger = recipe(toy, image_size=64)
+    model = interop.from_torch(state, larger)
+    assert model.config.position_scale == 0.5
+    assert larger.model.position_scale == 1.0
+    written = interop.to_torch(model, "rmae")
+    for name in ("pos_embed", "decoder_pos_embed", "region_pos_embed"):
+        coarse = torch.from_numpy(state[name][:, 1:]).reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+        fine = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bicubic", align_corners=False)
+        inner = fine.permute(0, 2, 3, 1).numpy()[0, 2:6, 2:6]  # PyTorch repeats the border, the formula goes on
+        assert np.abs(written[name][0, 1:].reshape(8, 8, -1)[2:6, 2:6] - inner).max() < 0.06
+    # And back into a model of the same size, whether or not its recipe says the scale already.
+    scaled = recipe(toy, image_size=64, position_scale=0.5)
+    assert interop.from_torch(written, scaled).config.position_scale == 0.5
+    refused(written, larger, "pos_embed is not MAE's fixed sine-cosine table")
+
+
+def test_messages_name_no_more_than_a_few(toy):
+    state = {f"blocks.{i}.norm1.weight": np.zeros(48, np.float32) for i in range(3)}
+    with pytest.raises(interop.InteropError) as caught:
+        interop.from_torch(state, make_toy(objective="mae").config)
+    assert len(re.findall("weight|bias", str(caught.value))) < 8

@@ -1,0 +1,154 @@
+"""Files of weights: what is written is whole, what is read is never run."""
+
+import argparse
+import os
+import pickle
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from rmae_jax import interop
+from rmae_jax.interop.files import PTH
+
+
+@pytest.mark.parametrize("format", ["rmae", "mae", "timm"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_comes_back_bit_by_bit(toy, tmp_path, format, suffix):
+    path = tmp_path / "new" / f"weights{suffix}"
+    written = interop.write(toy.model, path, format)
+    found = interop.read(path)
+    assert found.keys() == written.keys()
+    assert all(np.array_equal(found[name], written[name]) for name in written)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing half written is left
+
+
+def test_pth_holds_plain_tensors_where_mae_expects_them(toy, tmp_path):
+    for format in ("mae", "rmae", "timm"):
+        interop.write(toy.model, tmp_path / f"{format}.pth", format)
+        found = torch.load(tmp_path / f"{format}.pth", weights_only=True)
+        state = found if format == "timm" else found["model"]
+        assert all(type(value) is torch.Tensor for value in state.values())
+        assert torch.equal(state["norm.bias"], torch.from_numpy(interop.to_torch(toy.model, format)["norm.bias"]))
+
+
+def test_safetensors_says_that_it_is_pytorchs(toy, tmp_path):
+    interop.write(toy.model, tmp_path / "weights.safetensors")
+    with safetensors.safe_open(tmp_path / "weights.safetensors", "np") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+def test_half_precision_files(toy, tmp_path):
+    halves = {k: torch.from_numpy(v).to(torch.bfloat16) for k, v in interop.to_torch(toy.model).items()}
+    safetensors.torch.save_file(halves, tmp_path / "half.safetensors")
+    torch.save(halves, tmp_path / "half.pth")
+    for name in ("half.safetensors", "half.pth"):
+        found = interop.to_torch(interop.from_torch(interop.read(tmp_path / name), toy.config))
+        assert np.array_equal(found["norm.weight"], halves["norm.weight"].float().numpy())
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "message"),
+    [
+        ("mae", "weights", "ends in .safetensors or .pth"),
+        ("mae", "weights.onnx", "ends in .safetensors or .pth"),
+        ("transformers", "weights.safetensors", "transformers reads a folder"),
+        ("timm", "there.pth", "there.pth is there already; .*--overwrite"),
+        ("transformers", "folder", "folder is there already"),
+    ],
+)
+def test_outputs_that_are_refused(toy, tmp_path, format, name, message):
+    (tmp_path / "there.pth").write_bytes(b"precious")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(interop.InteropError, match=message):
+        interop.write(toy.model, tmp_path / name, format)
+    assert (tmp_path / "there.pth").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "there.pth"]
+
+
+def test_overwriting_replaces_the_files_and_no_others(toy, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "model.safetensors").write_text("old")
+    interop.write(toy.model, tmp_path, "transformers", overwrite=True)
+    assert interop.read(tmp_path).keys() == interop.to_torch(toy.model, "transformers").keys()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    interop.write(toy.model, tmp_path / "model.safetensors", "timm", overwrite=True)
+    assert interop.read(tmp_path).keys() == interop.to_torch(toy.model, "timm").keys()
+
+
+def test_a_write_that_fails_leaves_what_was_there(toy, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    path.write_text("old")
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        interop.write(toy.model, path, "mae", overwrite=True)
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+class Malicious:
+    """Would make a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("suffix", PTH)
+@pytest.mark.parametrize("save", [torch.save, lambda found, path: path.write_bytes(pickle.dumps(found, 2))])
+def test_reading_never_runs_what_is_in_a_file(tmp_path, suffix, save):
+    path = tmp_path / f"weights{suffix}"
+    save({"model": {"norm.bias": torch.zeros(3)}, "extra": Malicious(tmp_path / "harm")}, path)
+    with pytest.raises(interop.InteropError, match="weights.*: (holds more than tensors|not a complete file)"):
+        interop.read(path)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_training_checkpoint_of_mae_is_explained(tmp_path):
+    path = tmp_path / "checkpoint-799.pth"
+    torch.save({"model": {"norm.bias": torch.zeros(3)}, "args": argparse.Namespace(lr=1.0)}, path)
+    with pytest.raises(interop.InteropError, match="holds more than tensors.*save its state dict alone"):
+        interop.read(path)
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_state_dicts_are_found_below_their_usual_names(tmp_path, key):
+    torch.save({key: {"norm.bias": torch.ones(3)}, "epoch": 3}, tmp_path / "weights.pth")
+    assert np.array_equal(interop.read(tmp_path / "weights.pth")["norm.bias"], np.ones(3))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
+def test_damaged_files_are_named(toy, tmp_path, suffix, damage):
+    path = tmp_path / f"weights{suffix}"
+    interop.write(toy.model, path, "mae")
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"<html>not found</html>"}[damage])
+    with pytest.raises(interop.InteropError, match=f"weights{suffix}: (not a complete|holds more than tensors)"):
+        interop.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.pth", "missing.pth: no such file"),
+        ("list.pth", "list.pth: holds a list, not a state dict"),
+        ("numbers.pth", "numbers.pth: not a state dict; epoch are no tensors"),
+        ("weights.npz", "weights.npz: weights are read from .safetensors, .pth"),
+        ("folder", "folder: no model.safetensors in this folder; a run's checkpoint is read by rmae_jax.load"),
+    ],
+)
+def test_files_that_hold_no_state_dict(tmp_path, name, message):
+    torch.save([torch.zeros(1)], tmp_path / "list.pth")
+    torch.save({"epoch": 3}, tmp_path / "numbers.pth")
+    (tmp_path / "weights.npz").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(interop.InteropError, match=message):
+        interop.read(tmp_path / name)
