@@ -106,15 +106,16 @@ def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
     """
     if not (run / "config.json").exists():
         return
-    before, now = _flat(load(run).to_dict()), _flat(config.to_dict())
+    before, now = flat(load(run).to_dict()), flat(config.to_dict())
     differing = [key for key in sorted(before | now) if key not in FREE_KEYS and before.get(key) != now.get(key)]
     if differing:
         changes = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in differing)
         raise ConfigError(f"{run} holds a run with another config ({changes}); give another --workdir")
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Nested keys joined by dots: {"model": {"width": 768}} -> {"model.width": 768}."""
+    joined = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        joined |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return joined

@@ -18,7 +18,7 @@ def test_each_recipe_builds_and_has_the_keys_of_the_main_one(name):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config()
     jax.eval_shape(lambda: nnx.state(RMAE(config.model, rngs=nnx.Rngs(0))))
-    assert set(recipe._flat(config.to_dict())) == set(recipe._flat(rmae_b.get_config().to_dict()))
+    assert set(recipe.flat(config.to_dict())) == set(recipe.flat(rmae_b.get_config().to_dict()))
     assert f"--config=configs/{name}.py" in module.__doc__
     assert recipe.durations(config, 118_287).warmup_steps > 0
 
@@ -81,5 +81,5 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 
 def test_mae_differs_from_rmae_by_its_objective_alone():
-    ours, theirs = (recipe._flat(module.get_config().to_dict()) for module in (mae_b, rmae_b))
+    ours, theirs = (recipe.flat(module.get_config().to_dict()) for module in (mae_b, rmae_b))
     assert {key for key in ours if ours[key] != theirs[key]} == {"model.objective"}

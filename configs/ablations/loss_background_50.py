@@ -1,0 +1,15 @@
+"""Ablation: background pixels weigh half in the region loss.
+
+python main.py --config=configs/ablations/loss_background_50.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.background_weight = 0.5
+    return config

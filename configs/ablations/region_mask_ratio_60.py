@@ -1,0 +1,15 @@
+"""Ablation: the regions' mask ratio at 0.6, the image's at 0.75.
+
+python main.py --config=configs/ablations/region_mask_ratio_60.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.region_mask_ratio = 0.6
+    return config

@@ -1,0 +1,15 @@
+"""Ablation: K = 1 region of an image.
+
+python main.py --config=configs/ablations/regions_01.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.num_regions = 1
+    return config

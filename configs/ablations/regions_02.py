@@ -1,0 +1,15 @@
+"""Ablation: K = 2 regions of an image.
+
+python main.py --config=configs/ablations/regions_02.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.num_regions = 2
+    return config

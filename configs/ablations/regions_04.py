@@ -1,0 +1,15 @@
+"""Ablation: K = 4 regions of an image.
+
+python main.py --config=configs/ablations/regions_04.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.num_regions = 4
+    return config

@@ -1,0 +1,15 @@
+"""Ablation: K = 16 regions of an image.
+
+python main.py --config=configs/ablations/regions_16.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.num_regions = 16
+    return config

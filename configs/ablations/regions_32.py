@@ -1,0 +1,15 @@
+"""Ablation: K = 32 regions of an image.
+
+python main.py --config=configs/ablations/regions_32.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.num_regions = 32
+    return config

@@ -1,0 +1,17 @@
+"""R-MAE, ViT-S/16, COCO train2017 with FH regions: configs/rmae_b.py with a smaller encoder.
+
+python -m data_prep --images=COCO/train2017 --output=DATASET
+python main.py --config=configs/rmae_s.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+from rmae_jax.model import presets
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.model.update(presets.encoder("S"))
+    return config

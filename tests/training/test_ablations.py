@@ -1,0 +1,93 @@
+"""Every ablation builds, changes what its name says and nothing else, and takes a training step."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import rmae_b
+from rmae_jax.training import config as recipe
+from rmae_jax.training.dataset import region_filter, region_layers
+from rmae_jax.training.mesh import data_mesh, to_devices
+from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.step import init_state, train_step
+
+KEYS = {
+    "mask_ratio": {"model.mask_ratio", "model.region_mask_ratio"},
+    "region_mask_ratio": {"model.region_mask_ratio"},
+    "separate_masks": {"model.separate_masks"},
+    "regions": {"model.num_regions"},
+    "variant": {"model.region_variant"},
+    "direction": {"model.feeding_direction"},
+    "loss_l2": {"model.region_loss"},
+    "loss_background": {"model.background_weight"},
+    "loss_lambda": {"model.region_loss_weight"},
+    "sampling_no_small": {"data.min_region_patches"},
+    "sampling_foreground": {"data.region_sampling"},
+    "source_fh": {"data.region_layers"},
+    "neck": {"model.neck_depth"},
+    "region_decoder": {"model.region_decoder_depth"},
+}
+TOY = {
+    "batch_size": 4,
+    "steps": 10,
+    "warmup_steps": 0,
+    "model.image_size": 32,
+    "model.patch_size": 8,
+    "model.width": 32,
+    "model.depth": 1,
+    "model.num_heads": 2,
+    "model.decoder_width": 16,
+    "model.decoder_depth": 1,
+    "model.decoder_num_heads": 2,
+    "model.region_width": 16,
+    "model.region_num_heads": 2,
+}
+ABLATIONS = sorted(path.stem for path in Path("configs/ablations").glob("*.py"))
+
+
+def ablation(name: str):
+    return importlib.import_module(f"configs.ablations.{name}")
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_what_its_name_says(name):
+    config = ablation(name).get_config()
+    ours, theirs = (recipe.flat(c.to_dict()) for c in (config, rmae_b.get_config()))
+    assert ours.keys() == theirs.keys()
+    (group,) = (group for group in KEYS if name.startswith(group))
+    assert {key for key in ours if ours[key] != theirs[key]} == KEYS[group]
+    assert not KEYS[group] & TOY.keys()
+    assert f"--config=configs/ablations/{name}.py" in ablation(name).__doc__
+    config.data.path = "anywhere"
+    recipe.check(config, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in ABLATIONS if not name.startswith(("source", "sampling_no_small"))])
+def test_an_ablation_takes_a_step(name):
+    """Sources and the filter of small regions change no program; a test of the data shows what they do."""
+    config = ablation(name).get_config()
+    config.update_from_flattened_dict(TOY)
+    mesh, optimizer = data_mesh(), adamw(config, recipe.durations(config, 100))
+    rng, bits = np.random.default_rng(0), config.model.num_regions
+    batch = {
+        "images": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
+        "regions": rng.integers(0, 1 << bits, (4, 32, 32), np.uint32),
+    }
+    chosen = region_filter(config)
+    if chosen is not None:
+        batch["permutation"] = np.stack([chosen.draw_permutation(rng, 32) for _ in range(4)])
+    state, losses = train_step(config, optimizer, mesh)(init_state(config, optimizer, mesh), to_devices(batch, mesh))
+    assert int(state.step) == 1
+    assert all(np.isfinite(value) for value in losses.values())
+    assert losses.keys() == {"loss", "pixel_loss", "region_loss"}
+
+
+def test_keys_of_the_data_become_what_the_data_takes():
+    assert region_layers(ablation("source_fh_1000").get_config()) == ["fh_1000"]
+    assert region_layers(rmae_b.get_config()) == []
+    assert region_filter(rmae_b.get_config()) is None
+    small, foreground = (region_filter(ablation(f"sampling_{n}").get_config()) for n in ("no_small", "foreground"))
+    assert (small.patch_size, small.min_patches, small.num_visible) == (16, 2, None)
+    assert (foreground.patch_size, foreground.min_patches, foreground.num_visible) == (16, 1, 49)
