@@ -10,14 +10,16 @@ _PUBLIC = {
     "RMAE": "rmae_jax.model",
     "Mask": "rmae_jax.model",
     "Outputs": "rmae_jax.model",
+    "interop": "rmae_jax.interop",
     "load": "rmae_jax.loading",
     "pretrain": "rmae_jax.training",
 }
 
-__all__ = ["RMAE", "Mask", "Outputs", "load", "pretrain"]
+__all__ = ["RMAE", "Mask", "Outputs", "interop", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'rmae_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    module = importlib.import_module(_PUBLIC[name])
+    return module if module.__name__ == f"rmae_jax.{name}" else getattr(module, name)

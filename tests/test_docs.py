@@ -1,0 +1,58 @@
+"""What the documents say exists."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import rmae_jax.model
+from configs import rmae_b
+from docs import draw_data_flow
+from rmae_jax.training.config import flat
+
+DOCUMENTS = ["README.md", "docs/method.md"]
+
+
+def quoted(document: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`\n]+)`", Path(document).read_text())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_exist(document):
+    paths = {name for name in quoted(document) if re.fullmatch(r"[\w/]+(/|\.py|\.md)", name) and "/" in name}
+    paths |= set(re.findall(r"\]\(((?!http)[^)]+)\)", Path(document).read_text()))
+    places = [Path("."), Path(document).parent]
+    assert not [path for path in paths if not any((place / path).exists() for place in places)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_keys_are_those_of_the_recipes(document):
+    text = Path(document).read_text()
+    found = set(re.findall(r"`((?:model|data)\.\w+)", text)) | set(re.findall(r"--config\.([a-z_.]+)", text))
+    assert found
+    assert not found - flat(rmae_b.get_config().to_dict()).keys()
+
+
+def test_classes_are_those_of_the_model():
+    modules = [
+        importlib.import_module(f"rmae_jax.model.{m.name}") for m in pkgutil.iter_modules(rmae_jax.model.__path__)
+    ]
+    names = {name for module in modules for name in vars(module)}
+    classes = {name for name in quoted("docs/method.md") if re.fullmatch(r"([A-Z][a-z]+){2,}", name)}
+    assert len(classes) > 5
+    assert not classes - names
+
+
+def test_every_ablation_is_in_the_table():
+    files = {path.stem for path in Path("configs/ablations").glob("*.py")}
+    assert files <= set(quoted("docs/method.md"))
+
+
+def test_the_drawing_is_that_of_the_code(tmp_path):
+    draw_data_flow.draw(tmp_path / "drawn.png")
+    with Image.open(tmp_path / "drawn.png") as drawn, Image.open("docs/pictures/data_flow.png") as committed:
+        assert drawn.size == committed.size
