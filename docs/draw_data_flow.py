@@ -16,12 +16,12 @@ import matplotlib.pyplot as plt
 from flax import nnx
 
 from configs import rmae_b
-from rmae_jax.model import RMAE, Mask, Outputs, draw_masks
+from rmae_jax.model import RMAE, Mask, draw_masks
 
 DATA, MODULE, LOSS = "#eef2f7", "#cfe3ff", "#ffe2c4"
 
 
-def shapes(batch: int = 2) -> tuple[RMAE, Outputs]:
+def shapes(batch: int = 2) -> tuple[RMAE, dict[str, jax.ShapeDtypeStruct]]:
     """The model of configs/rmae_b.py, with its region feed, and a step's outputs, both without values."""
     config = rmae_b.get_config().model
     config.feeding_direction = "both"
@@ -30,8 +30,8 @@ def shapes(batch: int = 2) -> tuple[RMAE, Outputs]:
     images = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
     regions = jax.ShapeDtypeStruct((batch, config.num_regions, side, side), jnp.float32)
 
-    def run(model: RMAE, images: jax.Array, regions: jax.Array) -> Outputs:
-        return model(images, regions, *draw_masks(jax.random.key(0), config, batch, num_patches))
+    def run(model: RMAE, images: jax.Array, regions: jax.Array) -> dict[str, jax.Array | None]:
+        return vars(model(images, regions, *draw_masks(jax.random.key(0), config, batch, num_patches)))
 
     return model, jax.eval_shape(run, model, images, regions)
 
@@ -81,17 +81,17 @@ def draw(path: Path) -> None:
     masks = box(1, middle, Mask.__name__, f"from {draw_masks.__name__}", DATA)
     regions = box(1, bottom, "regions", f"(B, {k}, {side}, {side})", DATA)
     encoder = box(3.2, top, module("encoder"), "encoder: visible patches", MODULE)
-    latent = box(5.4, top, "latent", shape(outputs.latent), DATA)
+    latent = box(5.4, top, "latent", shape(outputs["latent"]), DATA)
     decoder = box(7.6, top, module("decoder"), "decoder, pixel_head", MODULE)
-    pixel_pred = box(9.8, top, "pixel_pred", shape(outputs.pixel_pred), DATA)
+    pixel_pred = box(9.8, top, "pixel_pred", shape(outputs["pixel_pred"]), DATA)
     pixel_loss = box(12, top, "pixel_loss", "masked patches", LOSS)
     neck = box(5.4, middle, module("neck"), "neck", MODULE)
-    memory = box(7.6, middle, "memory", shape(outputs.memory), DATA)
+    memory = box(7.6, middle, "memory", shape(outputs["memory"]), DATA)
     feed = box(3.2, middle, module("region_feed"), "feeding_direction both", MODULE)
     region_encoder = box(3.2, bottom, module("region_encoder"), "region_encoder: visible", MODULE)
     features = box(5.4, bottom, "features.mean", f"(B * {k}, {width})", DATA)
     region_decoder = box(7.6, bottom, module("region_decoder"), "region_decoder", MODULE)
-    region_pred = box(9.8, bottom, "region_pred", shape(outputs.region_pred), DATA)
+    region_pred = box(9.8, bottom, "region_pred", shape(outputs["region_pred"]), DATA)
     region_loss = box(12, bottom, "region_loss", "masked patches", LOSS)
     loss = box(12, middle, "loss", "pixel + λ region", LOSS)
 

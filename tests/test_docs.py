@@ -23,7 +23,7 @@ def quoted(document: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_files_exist(document):
-    paths = {name for name in quoted(document) if re.fullmatch(r"[\w/]+(/|\.py|\.md)", name) and "/" in name}
+    paths = {name for name in quoted(document) if re.fullmatch(r"\w+/\w[\w/]*(/|\.py|\.md)", name)}
     paths |= set(re.findall(r"\]\(((?!http)[^)]+)\)", Path(document).read_text()))
     places = [Path("."), Path(document).parent]
     assert not [path for path in paths if not any((place / path).exists() for place in places)]

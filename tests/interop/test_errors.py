@@ -103,6 +103,8 @@ def test_position_tables_of_another_kind(toy, state):
     refused(without_cls, toy.config, r"pos_embed is \(1, 16, 48\), not a position table of cls and a square grid")
     with_cls = state | {"pos_embed": state["pos_embed"] + np.eye(17)[:1].T[None].astype(np.float32)}
     refused(with_cls, toy.config, "pos_embed is not MAE's")
+    wide = state | {"pos_embed": table(64, 4)}
+    refused(wide, toy.config, r"of another shape are pos_embed \(1, 17, 64\) instead of \(1, 17, 48\)")
     mixed = state | {"pos_embed": table(48, 7)}
     refused(mixed, toy.config, "the position tables are of different grids: .*'pos_embed': 7, 'decoder_pos_embed': 4")
 

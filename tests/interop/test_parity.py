@@ -9,6 +9,7 @@ import torch
 from exported import make_toy
 from flax import nnx
 from timm.models.vision_transformer import VisionTransformer
+from torch_rmae import TorchRMAE
 from toy import forward, reconstruct, toy_config
 from transformers import AutoImageProcessor, ViTMAEForPreTraining, ViTMAEModel
 
@@ -42,6 +43,24 @@ def test_vit_base_in_timm(tmp_path):
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     ours = encode(model.encoder, images.permute(0, 2, 3, 1).numpy())
     assert np.abs(ours - theirs.forward_features(images).numpy()).max() < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("format", ["rmae", "mae"])
+def test_pytorch_gives_the_same_latent_and_losses(toy, format):
+    """With the modules that these layouts name, and nothing left over on either side."""
+    theirs = TorchRMAE(toy.config.model, regions=format == "rmae").eval()
+    theirs.load_state_dict(tensors(interop.to_torch(toy.model, format)), strict=True)
+    permutation = torch.from_numpy(NOISE).argsort(1)
+    latent, pixel_loss = theirs.pixels(toy.images, permutation, 4)
+    maps = (torch.rand(2, 5, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    mask = Mask.from_permutation(jnp.asarray(permutation.numpy()), 0.75)
+    outputs = forward(toy.model, toy.channels_last, maps.numpy(), mask)
+    assert np.abs(outputs.latent - latent.numpy()).max() < 1e-5
+    assert abs(outputs.pixel_loss - pixel_loss.item()) < 1e-5
+    if format == "rmae":
+        region_loss = theirs.regions(latent, maps, permutation, 4)
+        assert abs(outputs.region_loss - region_loss.item()) < 1e-5
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from toy import flat, forward, reconstruct, toy_model
 
 from configs import rmae_b
 from rmae_jax.model import RMAE, Mask, denormalize, normalize, presets, unpack_regions
+from rmae_jax.model.masks import num_visible_patches
 
 
 def test_each_objective_has_its_branches_alone(images, regions, mask):
@@ -42,6 +43,37 @@ def test_other_image_sizes_than_the_configured_one(regions):
     outputs = forward(model, images, maps, Mask.random(jax.random.key(0), 1, 18, 0.5))
     assert outputs.memory.shape == (1, 14, 16)
     assert outputs.pixel_pred.shape == (1, 9, 192)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "changes"),
+    [
+        ("Ti", 224, {}),
+        ("S", 384, {"region_width": 64, "region_num_heads": 4}),
+        ("B", 448, {"neck_depth": 8, "region_encoder_depth": 2, "region_decoder_depth": 3}),
+        ("L", 512, {"region_variant": "batch", "region_width": 256}),
+        ("H", 224, {"region_variant": "channel", "feeding_direction": "both", "region_mask_ratio": 0.5}),
+    ],
+)
+def test_shapes_at_every_size(size, image_size, changes):
+    """Traced, not run."""
+    config = rmae_b.get_config().model
+    config.update(presets.encoder(size) | changes | {"image_size": image_size})
+    num_patches = (image_size // config.patch_size) ** 2
+    masked, region_masked = (
+        num_patches - num_visible_patches(num_patches, r) for r in (0.75, config.region_mask_ratio)
+    )
+
+    def run():
+        mask = Mask.random(jax.random.key(0), 2, num_patches, 0.75)
+        images, regions = jnp.zeros((2, image_size, image_size, 3)), jnp.zeros((2, 8, image_size, image_size))
+        return vars(RMAE(config, rngs=nnx.Rngs(0))(images, regions, mask))
+
+    shapes = {name: value.shape for name, value in jax.eval_shape(run).items() if value is not None}
+    assert shapes["latent"] == (2, 1 + num_patches - masked, config.width)
+    assert shapes["pixel_pred"] == (2, masked, 3 * config.patch_size**2)
+    assert shapes["region_pred"] == (2, 8, region_masked, config.patch_size**2)
+    assert shapes["memory"] == (2, region_masked, config.region_width)
 
 
 def test_losses_at_initialisation():
