@@ -98,6 +98,28 @@ def test_permutations_are_a_part_of_the_stream(folder):
             np.testing.assert_array_equal(batch[key], np.concatenate([part[key] for part in parts]))
 
 
+def test_permutations_do_not_depend_on_the_number_of_workers(folder):
+    chosen = RegionFilter(8, 1, 4)
+    for one, other in zip(
+        stream(folder, 3, region_filter=chosen), stream(folder, 3, region_filter=chosen, workers=2), strict=True
+    ):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[key], other[key]) for key in one)
+
+
+def test_a_streams_regions_are_visible_under_the_permutation_beside_them(folder):
+    found = {}
+    for batch in stream(folder, 6, region_filter=RegionFilter(8, 2, 2)):
+        grid = batch["regions"].reshape(4, 4, 8, 4, 8).swapaxes(2, 3).reshape(4, 16, -1)
+        touches = np.stack([(grid >> k & 1).any(axis=2) for k in range(8)], axis=1)  # (examples, regions, patches)
+        assert ((touches.sum(axis=2) == 0) | (touches.sum(axis=2) >= 2)).all()
+        for name, permutation in (("own", batch["permutation"]), ("another's", np.roll(batch["permutation"], 1, 0))):
+            visible = np.take_along_axis(touches, permutation[:, None, :2], axis=2).any(axis=2)
+            found[name] = found.get(name, True) and bool((visible | ~touches.any(axis=2)).all())
+        assert touches.any()
+    assert found == {"own": True, "another's": False}
+
+
 def test_a_filter_without_foreground_draws_nothing_more(folder):
     """The same images and, where all regions are allowed, the same regions."""
     plain, filtered = stream(folder, 2), stream(folder, 2, region_filter=RegionFilter(8, 1))

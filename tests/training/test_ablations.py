@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from configs import rmae_b
+from rmae_jax import data
+from rmae_jax.data import RegionFilter
 from rmae_jax.training import config as recipe
+from rmae_jax.training import pretrain
 from rmae_jax.training.dataset import region_filter, region_layers
 from rmae_jax.training.mesh import data_mesh, to_devices
 from rmae_jax.training.optimizer import adamw
@@ -91,3 +94,46 @@ def test_keys_of_the_data_become_what_the_data_takes():
     small, foreground = (region_filter(ablation(f"sampling_{n}").get_config()) for n in ("no_small", "foreground"))
     assert (small.patch_size, small.min_patches, small.num_visible) == (16, 2, None)
     assert (foreground.patch_size, foreground.min_patches, foreground.num_visible) == (16, 1, 49)
+
+
+def test_a_run_reads_what_the_keys_of_the_data_say(config, tmp_path, monkeypatch):
+    """Up to the stream of batches: what is drawn from it is tested with the data."""
+    asked = {}
+
+    class Asked(Exception):
+        pass
+
+    def pictures(source, *arguments, **options):
+        asked["pictures"] = source.region_layers
+        return center_examples(source, *arguments, **options)
+
+    def batches(source, region_filter, **options):
+        asked["training"] = source.region_layers, region_filter
+        raise Asked
+
+    center_examples = data.center_examples
+    monkeypatch.setattr(data, "center_examples", pictures)
+    monkeypatch.setattr(data, "batches", batches)
+    changes = {"region_layers": "fh_100", "region_sampling": "foreground", "min_region_patches": 2}
+    config.data.update(changes)
+    with pytest.raises(Asked):
+        pretrain(config, tmp_path / "run")
+    assert asked == {"pictures": ("fh_100",), "training": (("fh_100",), RegionFilter(8, 2, 4))}
+
+
+def test_a_step_masks_the_patches_that_the_data_chose():
+    config = ablation("sampling_foreground").get_config()
+    config.update_from_flattened_dict(TOY | {"base_lr": 0.0})
+    mesh, optimizer = data_mesh(), adamw(config, recipe.durations(config, 100))
+    rng = np.random.default_rng(0)
+    batch = {
+        "images": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
+        "regions": rng.integers(0, 256, (4, 32, 32), np.uint8),
+        "permutation": rng.permuted(np.tile(np.arange(16, dtype=np.int32), (4, 1)), axis=1),
+    }
+    step, state, losses = train_step(config, optimizer, mesh), init_state(config, optimizer, mesh), []
+    for permutation in (batch["permutation"], batch["permutation"], batch["permutation"][:, ::-1]):
+        state, found = step(state, to_devices(batch | {"permutation": permutation.copy()}, mesh))
+        losses.append((found["pixel_loss"], found["region_loss"]))
+    assert losses[0] == losses[1]  # the steps' own draws would differ
+    assert losses[0][0] != losses[2][0] and losses[0][1] != losses[2][1]

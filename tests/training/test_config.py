@@ -50,12 +50,15 @@ def test_durations_that_cannot_be(changes, message):
         ({"batch_size": 30}, 8, "batch_size 30 is not divisible by the 8 devices; for example --config.batch_size=32"),
         ({"batch_size": 0}, 1, "batch_size 0"),
         ({"log_every": 0}, 1, "log_every is 0"),
+        ({"data.region_sampling": "x"}, 1, "data.region_sampling is 'x'; it must be one of random, foreground"),
+        ({"data.min_region_patches": 0}, 1, "data.min_region_patches is 0; it must be 1 to 196"),
+        ({"data.min_region_patches": 197}, 1, "data.min_region_patches is 197; it must be 1 to 196"),
         ({}, 1, "data.path is empty.*python -m data_prep.*--config.data.path"),
     ],
 )
 def test_keys_that_do_not_fit_the_machine(changes, devices, message):
     config = rmae_b.get_config()
-    config.update(changes)
+    config.update_from_flattened_dict(changes)
     with pytest.raises(ConfigError, match=message):
         recipe.check(config, devices)
 
