@@ -58,10 +58,11 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
     try:
         if format == "transformers":
             partial.mkdir()
-            safetensors.numpy.save_file(state, partial / WEIGHTS, metadata={"format": "pt"})
+            (partial / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
             transformers.write_configs(partial, model.config)
         elif torch is None:
-            safetensors.numpy.save_file(state, partial, metadata={"format": "pt"})
+            # Not save_file, whose files nobody but their owner may read.
+            partial.write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
         else:
             tensors = {name: torch.from_numpy(value) for name, value in state.items()}
             torch.save({"model": tensors} if format in ("rmae", "mae") else tensors, partial)
@@ -134,7 +135,7 @@ def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise InteropError(f"{path}: files of this kind need PyTorch: pip install 'rmae-jax[torch]'") from error
+        raise InteropError(f"{path}: files of this kind need PyTorch: pip install torch") from error
     return torch
 
 

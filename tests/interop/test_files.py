@@ -22,6 +22,8 @@ def test_a_file_comes_back_bit_by_bit(toy, tmp_path, format, suffix):
     assert found.keys() == written.keys()
     assert all(np.array_equal(found[name], written[name]) for name in written)
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing half written is left
+    (tmp_path / "usual").touch()
+    assert path.stat().st_mode == (tmp_path / "usual").stat().st_mode  # others may read it as usual
 
 
 def test_pth_holds_plain_tensors_where_mae_expects_them(toy, tmp_path):
@@ -84,7 +86,7 @@ def test_a_write_that_fails_leaves_what_was_there(toy, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save", full)
     with pytest.raises(OSError, match="No space left"):
         interop.write(toy.model, path, "mae", overwrite=True)
     assert path.read_text() == "old"
