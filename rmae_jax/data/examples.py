@@ -26,9 +26,11 @@ class RandomExamples:
 
         Raises:
           DatasetError: regions are asked for and the dataset has none.
-          ValueError: the size or the number of regions is out of range.
+          ValueError: the size or the number of regions is out of range, or the filter does not fit the size.
         """
         _check_request(source, image_size, num_regions)
+        if region_filter is not None:
+            region_filter.check(image_size)
         self.source, self.image_size, self.num_regions = source, image_size, num_regions
         self.region_filter = region_filter
 

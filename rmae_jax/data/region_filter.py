@@ -23,6 +23,15 @@ class RegionFilter:
     min_patches: int = 1
     num_visible: int | None = None
 
+    def check(self, image_size: int) -> None:
+        """Raises ValueError where the filter does not fit views of this size."""
+        if self.patch_size < 1 or image_size % self.patch_size:
+            raise ValueError(f"patches of {self.patch_size} pixels do not divide an image of {image_size}")
+        num_patches = (image_size // self.patch_size) ** 2
+        for count in (self.min_patches, num_patches if self.num_visible is None else self.num_visible):
+            if not 1 <= count <= num_patches:
+                raise ValueError(f"min_patches and num_visible must be 1 to {num_patches}, not {count}")
+
     def draw_permutation(self, rng: np.random.Generator, image_size: int) -> Int[np.ndarray, "patches"] | None:
         """With foreground sampling, draws the order of the patches for the regions' mask; otherwise draws nothing."""
         if self.num_visible is None:

@@ -12,6 +12,21 @@ CHOICES = {
     "region_loss": LOSSES,
     "dtype": ("auto", "bfloat16", "float32"),
 }
+POSITIVE = (
+    "image_size",
+    "patch_size",
+    "width",
+    "depth",
+    "num_heads",
+    "decoder_width",
+    "decoder_depth",
+    "decoder_num_heads",
+    "region_width",
+    "region_num_heads",
+    "region_encoder_depth",
+    "region_decoder_depth",
+    "neck_depth",
+)
 
 
 def check(config: ml_collections.ConfigDict) -> None:
@@ -28,6 +43,9 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"model.feeding_direction {config.feeding_direction!r} needs both branches, "
             f"but model.objective is {config.objective!r}"
         )
+    for key in POSITIVE:
+        if config[key] < 1:
+            raise ValueError(f"model.{key} is {config[key]}; it must be at least 1")
     if config.image_size % config.patch_size:
         raise ValueError(
             f"model.image_size {config.image_size} is not a multiple of model.patch_size {config.patch_size}"
@@ -41,11 +59,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not 1 <= config.num_regions <= 32:
         raise ValueError(f"model.num_regions is {config.num_regions}; it must be 1 to 32")
     num_patches = (config.image_size // config.patch_size) ** 2
-    for ratio in (config.mask_ratio, config.region_mask_ratio):
-        num_visible_patches(num_patches, ratio)
-    for key in ("depth", "decoder_depth", "neck_depth", "region_encoder_depth", "region_decoder_depth"):
-        if config[key] < 1:
-            raise ValueError(f"model.{key} is {config[key]}; it must be at least 1")
+    for key in ("mask_ratio", "region_mask_ratio"):
+        try:
+            num_visible_patches(num_patches, config[key])
+        except ValueError as error:
+            raise ValueError(f"model.{key}: {error}") from error
     for key in ("region_loss_weight", "background_weight"):
         if config[key] < 0:
             raise ValueError(f"model.{key} is {config[key]}; it cannot be negative")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import ml_collections
 
+from rmae_jax.model.check import check as check_model
+
 # Keys that a resumed run may change: they do not touch what is learned.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
 REGION_SAMPLING = ("random", "foreground")
@@ -50,6 +52,10 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     Raises:
       ConfigError: a key has a value that cannot work.
     """
+    try:
+        check_model(config.model)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if config.batch_size < 1 or config.batch_size % num_devices:
         nearest = max(1, round(config.batch_size / num_devices)) * num_devices
         raise ConfigError(

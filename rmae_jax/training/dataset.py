@@ -28,7 +28,8 @@ def region_layers(config: ml_collections.ConfigDict) -> list[str]:
     """The names in data.region_layers; none where all layers are used, or none is ("mae")."""
     if config.model.objective == "mae":
         return []
-    return [name for name in config.data.region_layers.split(",") if name]
+    names = (name.strip() for name in config.data.region_layers.split(","))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def region_filter(config: ml_collections.ConfigDict) -> RegionFilter | None:

@@ -46,7 +46,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     run, mesh = Path(workdir), data_mesh()
     recipe.check(config, mesh.size)
     config, model = initial_model(config, run)
-    graphdef = _graphdef(config)
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
     recipe.check_resumed(config, run)
 
     # Data.
@@ -112,14 +112,6 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     raise Interrupted(stop.received, f"stopped after step {step}; the same command goes on from there")
     print(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
     return state
-
-
-def _graphdef(config: ml_collections.ConfigDict) -> nnx.GraphDef:
-    """The model without its weights."""
-    try:
-        return nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
-    except ValueError as error:
-        raise recipe.ConfigError(str(error)) from error
 
 
 def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, num_examples: int, mesh: Mesh) -> None:

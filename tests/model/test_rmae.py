@@ -154,7 +154,10 @@ def test_regions_are_required_by_objectives_that_use_them(images, mask):
         ({"region_width": 18, "region_num_heads": 2}, "model.region_width 18"),
         ({"neck_depth": 0}, "model.neck_depth is 0"),
         ({"dtype": "float31"}, "model.dtype is 'float31'"),
-        ({"mask_ratio": 1.0}, "mask ratio 1.0"),
+        ({"mask_ratio": 1.0}, "model.mask_ratio: mask ratio 1.0"),
+        ({"region_mask_ratio": 0.0}, "model.region_mask_ratio: mask ratio 0.0"),
+        ({"patch_size": 0}, "model.patch_size is 0; it must be at least 1"),
+        ({"region_num_heads": 0}, "model.region_num_heads is 0"),
         ({"num_regions": 33}, "model.num_regions is 33"),
     ],
 )

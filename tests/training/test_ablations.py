@@ -89,7 +89,10 @@ def test_an_ablation_takes_a_step(name):
 
 def test_keys_of_the_data_become_what_the_data_takes():
     assert region_layers(ablation("source_fh_1000").get_config()) == ["fh_1000"]
-    assert region_layers(rmae_b.get_config()) == []
+    config = rmae_b.get_config()
+    assert region_layers(config) == []
+    config.data.region_layers = "fh_500, fh_1000,fh_500"
+    assert region_layers(config) == ["fh_500", "fh_1000"]
     assert region_filter(rmae_b.get_config()) is None
     small, foreground = (region_filter(ablation(f"sampling_{n}").get_config()) for n in ("no_small", "foreground"))
     assert (small.patch_size, small.min_patches, small.num_visible) == (16, 2, None)
