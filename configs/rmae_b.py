@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.path = ""  # a folder that data_prep wrote
     config.data.split = "train"
     config.data.region_layers = ""  # label-map layers to draw from, as fh_500,fh_1000; all of the dataset's if empty
-    config.data.region_sampling = "random"  # "foreground": only regions of which a patch is visible
+    config.data.region_sampling = "random"  # "foreground": only regions with a visible patch; pictures show any
     config.data.min_region_patches = 1  # 2 leaves out regions that touch a single patch
     config.data.picture_split = "train"  # of the photographs in RUN/pictures
     config.data.workers = 0  # processes that read; 0 reads in threads

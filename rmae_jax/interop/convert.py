@@ -74,6 +74,13 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
       InteropError: names are missing or unexpected, shapes differ, a table is not MAE's, or a part is not there and
         there is no seed.
     """
+    return read_model(state_dict, config, seed=seed)[0]
+
+
+def read_model(
+    state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None
+) -> tuple[RMAE, list[str]]:
+    """As `from_torch`; returns also the titles of the parts that are not in the state dict and were initialised."""
     state = transformers.to_mae({name: _array(name, value) for name, value in state_dict.items()})
     model_config = ml_collections.ConfigDict(config.model)
     parts = parts_that_fit(state, model_config)
@@ -96,7 +103,7 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
         read.setdefault(weight.path, []).append(value if weight.layer is None else value[None])
     params |= {path: jnp.concatenate(values) for path, values in read.items()}
     graphdef = nnx.graphdef(nnx.eval_shape(make))
-    return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/"))
+    return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/")), absent
 
 
 def _array(name: str, value: Any) -> np.ndarray:
@@ -106,5 +113,5 @@ def _array(name: str, value: Any) -> np.ndarray:
         value = value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach()
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
-        raise InteropError(f"{name} is not an array of floating-point numbers but {type(value).__name__}")
+        raise InteropError(f"{name} is not an array of floating-point numbers but of {array.dtype}")
     return array

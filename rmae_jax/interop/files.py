@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
     Raises:
       InteropError: something is there, the path's ending is none of these, or `to_torch` refuses.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     if format == "transformers":
         if path.suffix in (".safetensors", *PTH) or path.is_file():
             raise InteropError(f"{path}: transformers reads a folder; give the name of one")
@@ -96,7 +97,12 @@ def read(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         if not (path / WEIGHTS).is_file():
-            raise InteropError(f"{path}: no {WEIGHTS} in this folder; a run's checkpoint is read by rmae_jax.load")
+            if (path / "checkpoints").is_dir():
+                raise InteropError(
+                    f"{path}: a run's folder; export its weights first: "
+                    f"python -m rmae_jax.export --checkpoint={path} --format=rmae --output=FILE.safetensors"
+                )
+            raise InteropError(f"{path}: no {WEIGHTS} in this folder; give the file of weights itself")
         path = path / WEIGHTS
     if not path.is_file():
         raise InteropError(f"{path}: no such file")
@@ -115,9 +121,12 @@ def _read_pth(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if not found:
+            raise InteropError(f"{path}: not a complete file of PyTorch") from error
         raise InteropError(
-            f"{path}: holds more than tensors, and reading that would run it ({_first_line(error)}); "
-            "where you trust the file, save its state dict alone"
+            f"{path}: holds more than tensors ({found[1]}), and reading that would run code of the file; "
+            "where you trust it, save its state dict alone"
         ) from error
     except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise InteropError(f"{path}: not a complete file of PyTorch ({_first_line(error)})") from error

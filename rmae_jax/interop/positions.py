@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import ml_collections
 import numpy as np
@@ -21,8 +22,8 @@ def stored_table(width: int, side: int, scale: float) -> Table:
 def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDict) -> float:
     """Checks stored tables by value; returns the position_scale under which a model uses them.
 
-    A table of the config's own grid must be what the model computes. One of another grid must be MAE's for that grid;
-    the scale lays the model's grid evenly over it, which interpolates the table exactly.
+    A table must be MAE's for its grid, or such a table interpolated before. The scale lays the model's grid evenly over
+    it, which interpolates it exactly.
 
     Args:
       tables: by name, of any floating type.
@@ -36,10 +37,21 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
     if len(set(sides.values())) > 1:
         raise InteropError(f"the position tables are of different grids: {sides}")
     (found,) = set(sides.values())
-    scale = config.position_scale if found == side else 1.0
+    first = next(iter(tables.values()))
+    likely = [config.position_scale if found == side else 1.0, 1.0, _recovered_scale(first)]
+    scale = next((scale for scale in likely if _equals(first, stored_table(first.shape[2], found, scale))), likely[0])
     for name, table in tables.items():
         _check(name, table, stored_table(table.shape[2], found, scale))
-    return scale if found == side else found / side
+    return scale if found == side else scale * found / side
+
+
+def _recovered_scale(table: Table) -> float:
+    """The distance of neighbouring patches: the angle between two columns' sine and cosine at frequency 1."""
+    if table.shape[1] < 3:
+        return 1.0
+    sines, cosines = (table[0, 1:3, channel].astype(np.float64) for channel in (0, table.shape[2] // 4))
+    angle = np.arctan2(sines[1], cosines[1]) - np.arctan2(sines[0], cosines[0])
+    return float(Fraction(angle % (2 * np.pi)).limit_denominator(1000)) or 1.0
 
 
 def _side(name: str, table: np.ndarray) -> int:
@@ -50,19 +62,21 @@ def _side(name: str, table: np.ndarray) -> int:
 
 
 def _check(name: str, table: Table, expected: Table) -> None:
-    # Half-precision files hold the tables in half precision too.
-    tolerance = 1e-4 if table.dtype in (np.float32, np.float64) else 5e-3
-    table = table.astype(np.float32)
-    if np.allclose(table, expected, rtol=0, atol=tolerance):
+    if _equals(table, expected):
         return
-    half = table.shape[2] // 2
-    if np.allclose(np.roll(table, half, axis=2), expected, rtol=0, atol=tolerance):
+    if _equals(np.roll(table, table.shape[2] // 2, axis=2), expected):
         raise InteropError(
             f"{name} encodes rows in its first half and columns in its second, as models do that transformers 5 "
             "initialised; MAE's table, and this code's, is the other way round, and such weights cannot be used"
         )
-    worst = np.abs(table - expected).max()
+    worst = np.abs(table.astype(np.float32) - expected).max()
     raise InteropError(
         f"{name} is not MAE's fixed sine-cosine table (they differ by up to {worst:.3g}); "
         "models with learned position tables cannot be used"
     )
+
+
+def _equals(table: Table, expected: Table) -> bool:
+    # Half-precision files hold the tables in half precision too.
+    tolerance = 1e-4 if table.dtype in (np.float32, np.float64) else 5e-3
+    return np.allclose(table.astype(np.float32), expected, rtol=0, atol=tolerance)

@@ -21,8 +21,6 @@ class MapDecoder(nnx.Module):
     x[n, l] = the region token of patch l, or the mask token, + memory[l]; blocks, LayerNorm, linear -> C * P * P.
     """
 
-    reads_all = True  # of the memory; blocks look at every patch
-
     def __init__(
         self,
         patch_size: int,
@@ -40,19 +38,23 @@ class MapDecoder(nnx.Module):
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.head = Linear(width, channels * patch_size**2, dtype=dtype, rngs=rngs)
 
+    def reads_from(self, first: int) -> int:
+        """The first token of the memory that is looked at: that of the first patch; 0 would be cls."""
+        return 1
+
     def __call__(
-        self, features: RegionFeatures, memory: Float[Array, "batch patches_and_cls width"], first: int
+        self, features: RegionFeatures, memory: Float[Array, "batch patches width"], first: int
     ) -> tuple[Float[Array, "batch regions positions pixels"], None]:
         """Completes the maps; there are no queries.
 
         Args:
           features: of the visible patches of each set of C maps.
-          memory: tokens of cls and of every patch, in the order of the regions' mask.
-          first: the first token of the memory to predict the patch of.
+          memory: tokens of every patch, in the order of the regions' mask.
+          first: the first patch to predict is that of token `first`, cls counted.
         """
-        batch, num_patches, width = memory[:, 1:].shape
+        batch, num_patches, width = memory.shape
         maps = fill_holes(features.tokens, self.mask_token[...], num_patches)  # (B * K / C, L, D)
-        maps = maps.reshape(batch, -1, num_patches, width) + memory[:, None, 1:]
+        maps = maps.reshape(batch, -1, num_patches, width) + memory[:, None]
         x = self.blocks(maps.reshape(-1, num_patches, width), first - 1)
         pred = self.head(self.norm(x))  # (B * K / C, positions, C * P * P)
         pred = pred.reshape(batch, -1, pred.shape[1], self.channels, pred.shape[2] // self.channels)

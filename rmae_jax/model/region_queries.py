@@ -62,10 +62,9 @@ class QueryDecoder(nnx.Module):
         self.expansion = ExpansionBlock(width, num_heads, dtype=dtype, rngs=rngs)
         self.head = Linear(width, patch_size**2, dtype=dtype, rngs=rngs)
 
-    @property
-    def reads_all(self) -> bool:
-        """Whether all of the memory is looked at, not the predicted patches alone."""
-        return self.blocks is not None
+    def reads_from(self, first: int) -> int:
+        """The first token of the memory that is looked at, to predict patches from token `first` on; 0 is cls."""
+        return first if self.blocks is None else 0
 
     def __call__(
         self, features: RegionFeatures, memory: Float[Array, "batch tokens width"], first: int
@@ -74,8 +73,7 @@ class QueryDecoder(nnx.Module):
 
         Args:
           features: of the visible patches of each map.
-          memory: one token for cls and every patch in the order of the regions' mask; from `first` on if not
-            `reads_all`.
+          memory: tokens of cls and every patch, in the order of the regions' mask, from `reads_from(first)` on.
           first: the first token of the memory to predict the patch of.
 
         Returns:

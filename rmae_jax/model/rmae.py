@@ -179,7 +179,7 @@ class RMAE(nnx.Module):
             pixel_pred = self.pixel_head(self.decoder(latent, mask, grid, order=mask, first=first, hints=hints))
         if config.objective != "mae":
             first = 1 + masked_only * region_mask.num_visible
-            memory = self._memory(latent, mask, region_mask, grid, 0 if self.region_decoder.reads_all else first)
+            memory = self._memory(latent, mask, region_mask, grid, self.region_decoder.reads_from(first))
             region_pred, queries = self.region_decoder(features, memory, first)
             memory = memory[:, -region_pred.shape[2] :]
         return {

@@ -6,9 +6,7 @@ from pathlib import Path
 import ml_collections
 
 from rmae_jax import interop
-from rmae_jax.interop.fit import parts_that_fit
-from rmae_jax.interop.layout import PARTS, parts_of
-from rmae_jax.interop.transformers import to_mae
+from rmae_jax.interop.convert import read_model
 from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
 from rmae_jax.training.checkpoints import newest
@@ -28,18 +26,17 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
         return config, None
     config = copy.deepcopy(config)
     if newest(run) is not None:
-        config.model.position_scale = recipe.load(run).model.position_scale
+        if config.model.position_scale == 1.0:  # the recipe says nothing of it
+            config.model.position_scale = recipe.load(run).model.position_scale
         return config, None
-    state = to_mae(interop.read(config.init_from))
+    state = interop.read(config.init_from)
     try:
-        model = interop.from_torch(state, config, seed=config.seed)
+        model, new = read_model(state, config, seed=config.seed)
     except interop.InteropError as error:
         raise interop.InteropError(f"{config.init_from}: {error}") from error
     scale = model.config.position_scale
-    found = parts_that_fit(state, config.model)
-    new = [PARTS[part].title for part in parts_of(config.model) if part not in found]
     print(
-        f"weights from {config.init_from}: {', '.join(PARTS[part].title for part in found)}"
+        f"weights from {config.init_from}"
         + (f"; initialised anew: {', '.join(new)}" if new else "")
         + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else ""),
         flush=True,

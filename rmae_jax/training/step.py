@@ -34,14 +34,15 @@ def init_state(
     The weights are those of `model`; without one, they depend on `config.seed` alone.
     """
 
-    def init() -> TrainState:
-        params = nnx.to_pure_dict(nnx.state(RMAE(config.model, rngs=nnx.Rngs(config.seed))))
+    def start(params: PyTree) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    state = jax.jit(init, out_shardings=replicated(mesh))()
-    if model is not None:
-        state = state._replace(params=jax.device_put(nnx.to_pure_dict(nnx.state(model)), replicated(mesh)))
-    return state
+    def start_at_random() -> TrainState:
+        return start(nnx.to_pure_dict(nnx.state(RMAE(config.model, rngs=nnx.Rngs(config.seed)))))
+
+    if model is None:
+        return jax.jit(start_at_random, out_shardings=replicated(mesh))()
+    return jax.jit(start, out_shardings=replicated(mesh))(nnx.to_pure_dict(nnx.state(model)))
 
 
 def train_step(

@@ -76,7 +76,7 @@ def test_no_weights_of_a_vit(toy):
         "layout of R-MAE, MAE, timm or .*; there are conv1.weight",
     )
     refused({}, toy.config, "there are none")
-    refused({"cls_token": "text"}, toy.config, "cls_token is not an array of floating-point numbers but str")
+    refused({"cls_token": "text"}, toy.config, "cls_token is not an array of floating-point numbers but of <U4")
 
 
 def test_query_without_key(toy):
@@ -126,10 +126,10 @@ def test_tables_of_another_image_size_are_interpolated(toy, state):
         fine = torch.nn.functional.interpolate(coarse, scale_factor=2, mode="bicubic", align_corners=False)
         inner = fine.permute(0, 2, 3, 1).numpy()[0, 2:6, 2:6]  # PyTorch repeats the border, the formula goes on
         assert np.abs(written[name][0, 1:].reshape(8, 8, -1)[2:6, 2:6] - inner).max() < 0.06
-    # And back into a model of the same size, whether or not its recipe says the scale already.
-    scaled = recipe(toy, image_size=64, position_scale=0.5)
-    assert interop.from_torch(written, scaled).config.position_scale == 0.5
-    refused(written, larger, "pos_embed is not MAE's fixed sine-cosine table")
+    # And on: into a model of the same size, whether or not its recipe says the scale already, and of others.
+    for size, scale, found in ((64, 0.5, 0.5), (64, 1.0, 0.5), (32, 1.0, 1.0), (96, 1.0, 1 / 3), (96, 1 / 3, 1 / 3)):
+        again = interop.from_torch(written, recipe(toy, image_size=size, position_scale=scale))
+        assert again.config.position_scale == pytest.approx(found, rel=1e-12)
 
 
 def test_messages_name_no_more_than_a_few(toy):

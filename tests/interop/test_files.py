@@ -108,7 +108,7 @@ class Malicious:
 def test_reading_never_runs_what_is_in_a_file(tmp_path, suffix, save):
     path = tmp_path / f"weights{suffix}"
     save({"model": {"norm.bias": torch.zeros(3)}, "extra": Malicious(tmp_path / "harm")}, path)
-    with pytest.raises(interop.InteropError, match="weights.*: (holds more than tensors|not a complete file)"):
+    with pytest.raises(interop.InteropError, match=r"weights.*: holds more than tensors \([\w.]+\)"):
         interop.read(path)
     assert not (tmp_path / "harm").exists()
 
@@ -116,7 +116,9 @@ def test_reading_never_runs_what_is_in_a_file(tmp_path, suffix, save):
 def test_a_training_checkpoint_of_mae_is_explained(tmp_path):
     path = tmp_path / "checkpoint-799.pth"
     torch.save({"model": {"norm.bias": torch.zeros(3)}, "args": argparse.Namespace(lr=1.0)}, path)
-    with pytest.raises(interop.InteropError, match="holds more than tensors.*save its state dict alone"):
+    with pytest.raises(
+        interop.InteropError, match=r"holds more than tensors \(argparse.Namespace\).*save its state dict alone"
+    ):
         interop.read(path)
 
 
@@ -133,7 +135,7 @@ def test_damaged_files_are_named(toy, tmp_path, suffix, damage):
     interop.write(toy.model, path, "mae")
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"<html>not found</html>"}[damage])
-    with pytest.raises(interop.InteropError, match=f"weights{suffix}: (not a complete|holds more than tensors)"):
+    with pytest.raises(interop.InteropError, match=f"weights{suffix}: not a complete"):
         interop.read(path)
 
 
@@ -144,7 +146,8 @@ def test_damaged_files_are_named(toy, tmp_path, suffix, damage):
         ("list.pth", "list.pth: holds a list, not a state dict"),
         ("numbers.pth", "numbers.pth: not a state dict; epoch are no tensors"),
         ("weights.npz", "weights.npz: weights are read from .safetensors, .pth"),
-        ("folder", "folder: no model.safetensors in this folder; a run's checkpoint is read by rmae_jax.load"),
+        ("folder", "folder: no model.safetensors in this folder; give the file"),
+        ("run", "run: a run's folder; export its weights first: python -m rmae_jax.export --checkpoint=.*run"),
     ],
 )
 def test_files_that_hold_no_state_dict(tmp_path, name, message):
@@ -152,5 +155,6 @@ def test_files_that_hold_no_state_dict(tmp_path, name, message):
     torch.save({"epoch": 3}, tmp_path / "numbers.pth")
     (tmp_path / "weights.npz").write_bytes(b"")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(interop.InteropError, match=message):
         interop.read(tmp_path / name)

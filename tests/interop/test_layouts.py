@@ -12,7 +12,7 @@ from flax import nnx
 from toy import flat
 
 from configs import rmae_b
-from rmae_jax import interop
+from rmae_jax import export, interop
 from rmae_jax.interop.fit import expected_shapes
 from rmae_jax.model import RMAE
 from rmae_jax.model.patches import patchify
@@ -118,5 +118,6 @@ def test_a_variant_that_the_layouts_have_no_place_for(variant):
 
 
 def test_an_unknown_format(toy):
+    assert list(export.FORMATS) == list(interop.FORMATS)
     with pytest.raises(interop.InteropError, match="no format 'keras'; there are rmae, mae, timm, transformers"):
         interop.to_torch(toy.model, "keras")

@@ -16,8 +16,8 @@ def patches_of(regions, patch):
     return maps
 
 
-def neck(params, latent, permutation, grid, heads):
-    """Width 128, mask tokens in the holes, positions with a zero row for cls, blocks, LN: (B, 1 + L, D)."""
+def dense_decoder(params, latent, permutation, grid, heads, hints=0):
+    """Its own width, mask tokens in the holes, positions with a zero row for cls, blocks, LN: (B, 1 + L, D)."""
     embedded = linear(params["embed"], latent)
     memory = np.zeros((len(latent), 1 + permutation.shape[1], embedded.shape[-1]))
     for b in range(len(latent)):
@@ -25,7 +25,7 @@ def neck(params, latent, permutation, grid, heads):
         memory[b, 0] = embedded[b, 0]
         for place in range(latent.shape[1] - 1):
             memory[b, 1 + permutation[b, place]] = embedded[b, 1 + place]
-    memory[:, 1:] += sincos(embedded.shape[-1], *grid)
+    memory[:, 1:] += sincos(embedded.shape[-1], *grid) + hints
     for layer in layers(params["blocks"]):
         memory = block(layer, memory, heads)
     return norm(params["norm"], memory)
@@ -38,6 +38,18 @@ def encode(params, patches, seen, grid, heads):
     for layer in layers(params["blocks"]):
         x = block(layer, x, heads)
     return x[0]
+
+
+def region_hints(params, maps, permutation, visible, grid, heads, sets):
+    """What the pixel decoder's patches are told of the regions: (B, L, D), zero where no region is visible."""
+    feed = params["region_feed"]
+    hints = np.zeros((len(maps), maps.shape[2], len(feed["proj"]["bias"])))
+    for b in range(len(maps)):
+        seen = permutation[b, :visible]
+        behind = [np.concatenate([maps[b, k] for k in together], axis=-1) for together in sets]
+        tokens = [encode(params["region_encoder"], patches, seen, grid, heads) for patches in behind]
+        hints[b, seen] = linear(feed["proj"], norm(feed["norm"], sum(tokens) / len(tokens)))
+    return hints
 
 
 def length(params, maps, memory, permutation, visible, grid, heads):

@@ -8,8 +8,6 @@ from flax import nnx
 from toy import flat, forward, reconstruct, toy_model
 
 from rmae_jax.model import Mask
-from rmae_jax.model.masks import reorder
-from rmae_jax.model.regions import region_patches
 
 ORDER = np.array([3, 0, 4, 1, 2])
 
@@ -111,22 +109,6 @@ def test_what_is_predicted_does_not_depend_on_what_is_hidden(changes, images, re
     after = reconstruct(model, other_images, other_regions, mask, region_mask)
     assert np.array_equal(before.pixels, after.pixels)
     assert np.array_equal(before.regions, after.regions)
-
-
-def test_hints_of_the_regions_reach_the_patches_that_they_are_of(images, regions, mask):
-    """One region's visible patch changes: what the pixel decoder is told changes there, whatever the masks' orders."""
-    model = toy_model(feeding_direction="region_to_pixel")
-    region_mask = Mask.random(jax.random.key(3), 2, 16, 0.5)
-    zero = jnp.zeros_like(regions)
-
-    @jax.jit
-    def told(maps):
-        features = model.region_encoder(maps, region_mask, model.encoder.grid(images))
-        return model.region_feed(features, region_mask)
-
-    hints = reorder(told(region_patches(zero, 8)), region_mask, mask)
-    in_image = np.take_along_axis(np.asarray(hints), np.asarray(mask.restore_ids)[..., None], axis=1)
-    assert np.array_equal(in_image.any(axis=-1), ~np.asarray(region_mask.masked))
 
 
 def test_images_of_another_size_than_the_configured_one_that_are_not_square():
