@@ -67,12 +67,13 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
 
     Args:
       state_dict: arrays, or tensors in a CPU's memory, by name.
-      config: a recipe. Its model decides what must be there.
+      config: a recipe. Its model decides what must be there, and alone the number of heads: no tensor shows it.
       seed: of the initial weights of a pixel decoder or region branch that is not in the state dict.
 
     Raises:
       InteropError: names are missing or unexpected, shapes differ, a table is not MAE's, or a part is not there and
         there is no seed.
+      ValueError: keys of the recipe's model do not fit each other.
     """
     return read_model(state_dict, config, seed=seed)[0]
 

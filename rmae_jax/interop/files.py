@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,8 @@ StateDict = dict[str, Float[np.ndarray, "..."]]
 
 PTH = (".pth", ".pt", ".bin")
 WEIGHTS = "model.safetensors"  # in a folder of transformers
+# What torch.load raises on a damaged file, the old kind included.
+DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, AssertionError, OSError, struct.error, zipfile.BadZipFile)
 
 
 def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: bool = False) -> StateDict:
@@ -109,8 +112,10 @@ def read(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         try:
             return safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, KeyError) as error:
+        except safetensors.SafetensorError as error:
             raise InteropError(f"{path}: not a complete .safetensors file ({error})") from error
+        except (KeyError, AttributeError) as error:
+            raise InteropError(f"{path}: holds numbers of a type that NumPy does not have ({error})") from error
     if path.suffix in PTH:
         return _read_pth(path)
     raise InteropError(f"{path}: weights are read from .safetensors, {', '.join(PTH)}, or a folder of transformers")
@@ -118,18 +123,19 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def _read_pth(path: Path) -> dict[str, Any]:
     torch = _torch(path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if not found:
-            raise InteropError(f"{path}: not a complete file of PyTorch") from error
-        raise InteropError(
-            f"{path}: holds more than tensors ({found[1]}), and reading that would run code of the file; "
-            "where you trust it, save its state dict alone"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InteropError(f"{path}: not a complete file of PyTorch ({_first_line(error)})") from error
+    with open(path, "rb") as file:  # a file that may not be opened is not a damaged one
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            if not found:
+                raise InteropError(f"{path}: not a complete file of PyTorch") from error
+            raise InteropError(
+                f"{path}: holds more than tensors ({found[1]}), and reading that would run code of the file; "
+                "where you trust it, save its state dict alone"
+            ) from error
+        except DAMAGE as error:
+            raise InteropError(f"{path}: not a complete file of PyTorch ({_first_line(error)})") from error
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

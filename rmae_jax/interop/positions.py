@@ -23,14 +23,15 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
     """Checks stored tables by value; returns the position_scale under which a model uses them.
 
     A table must be MAE's for its grid, or such a table interpolated before. The scale lays the model's grid evenly over
-    it, which interpolates it exactly.
+    it, which interpolates it exactly. A config's scale other than 1 must be that scale.
 
     Args:
       tables: by name, of any floating type.
       config: `config.model` of a recipe.
 
     Raises:
-      InteropError: a table is not MAE's sine-cosine table, or tables are of different grids.
+      InteropError: a table is not MAE's sine-cosine table, tables are of different grids, or the config's scale is
+        another than theirs.
     """
     side = config.image_size // config.patch_size
     sides = {name: _side(name, table) for name, table in tables.items()}
@@ -38,20 +39,31 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
         raise InteropError(f"the position tables are of different grids: {sides}")
     (found,) = set(sides.values())
     first = next(iter(tables.values()))
-    likely = [config.position_scale if found == side else 1.0, 1.0, _recovered_scale(first)]
+    likely = [config.position_scale if found == side else 1.0, 1.0, *_recovered_scales(first)]
     scale = next((scale for scale in likely if _equals(first, stored_table(first.shape[2], found, scale))), likely[0])
     for name, table in tables.items():
         _check(name, table, stored_table(table.shape[2], found, scale))
-    return scale if found == side else scale * found / side
+    total = scale if found == side else scale * found / side
+    if config.position_scale != 1 and not math.isclose(config.position_scale, total):
+        raise InteropError(
+            f"model.position_scale is {config.position_scale:g}, but these weights' tables make it {total:g}; "
+            "leave it out"
+        )
+    return total
 
 
-def _recovered_scale(table: Table) -> float:
-    """The distance of neighbouring patches: the angle between two columns' sine and cosine at frequency 1."""
-    if table.shape[1] < 3:
-        return 1.0
+def _recovered_scales(table: Table) -> list[float]:
+    """The distance of neighbouring patches: the angle between two columns' sine and cosine at frequency 1.
+
+    Two guesses. A table that was interpolated is of side * scale patches, a whole number: rounding to that makes the
+    scale exact, in half precision too. A scale that was given by hand need not be so.
+    """
+    side = math.isqrt(table.shape[1] - 1)
+    if side < 2 or not np.isfinite(table).all():
+        return []
     sines, cosines = (table[0, 1:3, channel].astype(np.float64) for channel in (0, table.shape[2] // 4))
-    angle = np.arctan2(sines[1], cosines[1]) - np.arctan2(sines[0], cosines[0])
-    return float(Fraction(angle % (2 * np.pi)).limit_denominator(1000)) or 1.0
+    angle = float((np.arctan2(sines[1], cosines[1]) - np.arctan2(sines[0], cosines[0])) % (2 * np.pi))
+    return [round(angle * side) / side, float(Fraction(angle).limit_denominator(1000))]
 
 
 def _side(name: str, table: np.ndarray) -> int:
@@ -66,9 +78,11 @@ def _check(name: str, table: Table, expected: Table) -> None:
         return
     if _equals(np.roll(table, table.shape[2] // 2, axis=2), expected):
         raise InteropError(
-            f"{name} encodes rows in its first half and columns in its second, as models do that transformers 5 "
-            "initialised; MAE's table, and this code's, is the other way round, and such weights cannot be used"
+            f"{name} encodes rows in its first half and columns in its second; MAE's table, and this code's, is the "
+            "other way round, and such weights cannot be used"
         )
+    if not table.any():
+        raise InteropError(f"{name} is zero, as in models that transformers 5 initialised; such weights cannot be used")
     worst = np.abs(table.astype(np.float32) - expected).max()
     raise InteropError(
         f"{name} is not MAE's fixed sine-cosine table (they differ by up to {worst:.3g}); "

@@ -71,7 +71,7 @@ def to_mae(state: StateDict) -> StateDict:
     """A state dict of ViTMAEForPreTraining or ViTMAEModel in the "mae" layout; any other comes back as it is.
 
     Raises:
-      InteropError: of a block's q, k and v, one is not there.
+      InteropError: of a block's q, k and v, one is not there or of another shape.
     """
     if any(name.startswith("embeddings.") for name in state):  # ViTMAEModel
         state = {f"vit.{name}": value for name, value in state.items()}
@@ -90,7 +90,10 @@ def to_mae(state: StateDict) -> StateDict:
     for name, parts in apart.items():
         if missing := [part for part in QKV if part not in parts]:
             raise InteropError(f"{name} lacks {listed(missing)}: transformers' ViTMAE holds query, key and value apart")
-        renamed[name] = np.concatenate([parts[part] for part in QKV])
+        shapes = {part: parts[part].shape for part in QKV}
+        if len(set(shapes.values())) > 1:
+            raise InteropError(f"{name} would be of parts of different shapes: {shapes}")
+        renamed[name] = np.concatenate([np.atleast_1d(parts[part]) for part in QKV])
     return renamed
 
 

@@ -11,6 +11,7 @@ from exported import make_toy
 from toy import flat
 
 from rmae_jax import interop
+from rmae_jax.interop.positions import stored_table
 from rmae_jax.model.patches import sincos_positions
 
 
@@ -81,7 +82,10 @@ def test_no_weights_of_a_vit(toy):
 
 def test_query_without_key(toy):
     state = interop.to_torch(toy.model, "transformers")
-    del state["vit.encoder.layer.0.attention.attention.key.weight"]
+    name = "vit.encoder.layer.0.attention.attention.key.weight"
+    shapes = r"'query': \(48, 48\), 'key': \(48,\)"
+    refused(state | {name: state[name][0]}, toy.config, f"blocks.0.attn.qkv.weight would be of parts .*{shapes}")
+    del state[name]
     refused(state, toy.config, "blocks.0.attn.qkv.weight lacks key")
 
 
@@ -99,6 +103,8 @@ def test_position_tables_of_another_kind(toy, state):
     refused(learned, toy.config, "pos_embed is not MAE's fixed sine-cosine table.*learned position tables")
     rows_first = state | {"decoder_pos_embed": np.roll(state["decoder_pos_embed"], 16, axis=2)}
     refused(rows_first, toy.config, "decoder_pos_embed encodes rows in its first half")
+    for value, message in ((0, "is zero, as in models that transformers 5"), (np.nan, "is not MAE's")):
+        refused(state | {"pos_embed": np.full_like(learned["pos_embed"], value)}, toy.config, f"pos_embed {message}")
     without_cls = state | {"pos_embed": state["pos_embed"][:, 1:]}
     refused(without_cls, toy.config, r"pos_embed is \(1, 16, 48\), not a position table of cls and a square grid")
     with_cls = state | {"pos_embed": state["pos_embed"] + np.eye(17)[:1].T[None].astype(np.float32)}
@@ -130,6 +136,26 @@ def test_tables_of_another_image_size_are_interpolated(toy, state):
     for size, scale, found in ((64, 0.5, 0.5), (64, 1.0, 0.5), (32, 1.0, 1.0), (96, 1.0, 1 / 3), (96, 1 / 3, 1 / 3)):
         again = interop.from_torch(written, recipe(toy, image_size=size, position_scale=scale))
         assert again.config.position_scale == pytest.approx(found, rel=1e-12)
+
+
+def test_a_scale_of_positions_given_by_hand_is_never_replaced(toy, state):
+    scaled = interop.to_torch(interop.from_torch(state, recipe(toy, image_size=64)))
+    for weights in (state, scaled):
+        refused(weights, recipe(toy, image_size=64, position_scale=0.7), "position_scale is 0.7, but .* make it 0.5")
+
+
+@pytest.mark.parametrize("side", [5, 6, 7, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_scale_of_interpolated_tables_is_recovered_exactly(toy, state, side, dtype):
+    config = recipe(toy, image_size=8 * side)
+    written = interop.to_torch(interop.from_torch(state, config))
+    halves = {name: torch.from_numpy(value).to(dtype) for name, value in written.items()}
+    assert interop.from_torch(halves, config).config.position_scale == 4 / side
+
+
+def test_a_scale_given_by_hand_is_recovered(toy, state):
+    tables = {name: stored_table(state[name].shape[2], 4, 0.7) for name in state if name.endswith("pos_embed")}
+    assert interop.from_torch(state | tables, toy.config).config.position_scale == 0.7
 
 
 def test_messages_name_no_more_than_a_few(toy):

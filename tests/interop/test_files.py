@@ -139,6 +139,23 @@ def test_damaged_files_are_named(toy, tmp_path, suffix, damage):
         interop.read(path)
 
 
+def test_old_files_of_pytorch_are_read_and_named_wherever_they_end(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"norm.bias": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    assert np.array_equal(interop.read(path)["norm.bias"], np.ones(3))
+    for end in range(len(whole)):  # an end within the name of a type looks like another type
+        path.write_bytes(whole[:end])
+        with pytest.raises(interop.InteropError, match="old.pth: (not a complete|holds more than tensors)"):
+            interop.read(path)
+
+
+def test_numbers_that_numpy_does_not_have(tmp_path):
+    safetensors.torch.save_file({"a": torch.zeros(3).to(torch.float8_e4m3fn)}, tmp_path / "small.safetensors")
+    with pytest.raises(interop.InteropError, match="small.safetensors: holds numbers of a type"):
+        interop.read(tmp_path / "small.safetensors")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

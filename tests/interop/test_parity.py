@@ -98,7 +98,7 @@ def test_transformers_gives_the_same_features_predictions_and_loss(toy, written)
 
 
 def test_transformers_takes_the_tables_of_the_file(toy, written):
-    """It would itself make a table with the halves exchanged."""
+    """It would itself leave them zero."""
     model = opened(ViTMAEForPreTraining, written)
     for table in (model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed):
         assert not table[0, 0].any()

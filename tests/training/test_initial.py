@@ -11,7 +11,7 @@ from toy import flat
 
 import rmae_jax
 from rmae_jax import interop
-from rmae_jax.training import pretrain
+from rmae_jax.training import ConfigError, pretrain
 from rmae_jax.training.initial import initial_model
 
 
@@ -85,5 +85,8 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(config, 
     interop.write(source, file, "rmae")
     config.init_from, config.model.width = str(file), 64
     with pytest.raises(interop.InteropError, match=r"other.safetensors: .*\(model.width is 64, theirs 32\)"):
+        pretrain(config, tmp_path / "run")
+    config.model.num_heads = 5
+    with pytest.raises(ConfigError, match="model.width 64 must be a multiple of 4 and of model.num_heads 5"):
         pretrain(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
