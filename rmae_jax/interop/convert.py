@@ -9,16 +9,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
 
 from rmae_jax.interop import transformers
 from rmae_jax.interop.errors import InteropError
 from rmae_jax.interop.fit import check_variant, parts_that_fit
-from rmae_jax.interop.layout import FORMS, PARTS, flat_params, parts_of
+from rmae_jax.interop.layout import FORMS, PARTS, StateDict, flat_params, parts_of
 from rmae_jax.interop.positions import scale_of_tables, stored_table
 from rmae_jax.model import RMAE
-
-StateDict = dict[str, Float[np.ndarray, "..."]]
 
 FORMATS = {
     "rmae": ("encoder", "decoder", "regions"),

@@ -11,17 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import safetensors
 import safetensors.numpy
-from jaxtyping import Float
 
 from rmae_jax.interop import transformers
 from rmae_jax.interop.convert import to_torch
 from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.interop.layout import StateDict
 from rmae_jax.model import RMAE
-
-StateDict = dict[str, Float[np.ndarray, "..."]]
 
 PTH = (".pth", ".pt", ".bin")
 WEIGHTS = "model.safetensors"  # in a folder of transformers

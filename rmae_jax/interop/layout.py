@@ -17,6 +17,7 @@ from jaxtyping import Float
 from rmae_jax.model import RMAE
 
 Array = Float[np.ndarray, "..."]
+StateDict = dict[str, Array]  # by the names of a PyTorch layout
 
 
 class Weight(NamedTuple):

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import ml_collections
 import numpy as np
-from jaxtyping import Float
 
 from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.interop.layout import StateDict
 from rmae_jax.model.inputs import IMAGENET_MEAN, IMAGENET_STD
-
-StateDict = dict[str, Float[np.ndarray, "..."]]
 
 # Beginnings of names: MAE's, theirs.
 OUTER = {
