@@ -56,7 +56,7 @@ def prepare(folder: Path) -> None:
             (folder / f"{name}.jpg").write_bytes(jpeg)
             np.save(folder / f"{name}.npy", layers)
             counts = tuple(int(layer.max()) for layer in layers)
-            record = records.Record(jpeg, name, *pixels.shape[:2], len(SCALES), records.pack_regions(layers), counts)
+            record = records.Record(jpeg, name, *pixels.shape[:2], (0, 1, 2), records.pack_regions(layers), counts)
             framed = tfrecord.frame(records.encode(record))
             shard.write(framed)
             index.append((0, offset, len(framed) - tfrecord.HEADER_BYTES - tfrecord.FOOTER_BYTES))

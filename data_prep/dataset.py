@@ -78,6 +78,7 @@ def write_tfds(output: Path, scratch: Path, splits: Sequence[dict[str, Any]]) ->
             "width": np.int64,
             "regions": tfds.features.Tensor(shape=(None, None, None), dtype=np.uint16, encoding="zlib"),
             "num_regions": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+            "region_layers": tfds.features.Tensor(shape=(None,), dtype=np.int64),
             "label": np.int64,
         }
     )

@@ -117,7 +117,7 @@ def make_record(shard: Shard, image_id: str) -> records.Record:
         image_id=image_id,
         height=pixels.shape[0],
         width=pixels.shape[1],
-        num_layers=len(layers),
+        region_layers=tuple(range(len(layers))),
         packed_regions=records.pack_regions(layers),
         num_regions=tuple(int(np.max(layer)) for layer in layers),
     )

@@ -5,9 +5,11 @@ A record is stored as a serialised `tf.train.Example` with these features:
     image          bytes      JPEG
     image_id       bytes      path below the image folder, UTF-8
     height, width  int64      of the decoded image
-    regions/shape  int64[3]   S, H, W
+    regions/shape  int64[3]   S, H, W: number of label maps and their size
     regions/value  bytes      zlib of little-endian uint16 label maps, C order; 0 = no region
-    num_regions    int64[S]   regions per layer
+    num_regions    int64[S]   regions per label map
+    region_layers  int64[S]   which of the dataset's named layers each label map belongs to, ascending; where another
+                              writer leaves it out, map s belongs to layer s
     label          int64      class for probes, -1 if none
 """
 
@@ -28,8 +30,10 @@ FIELDS = (
     "regions/shape",
     "regions/value",
     "num_regions",
+    "region_layers",
     "label",
 )
+OPTIONAL_FIELDS = frozenset(("region_layers",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Record:
       image_id: path below the image folder, or the source's own id.
       height: of the decoded image, in pixels.
       width: of the decoded image, in pixels.
-      num_layers: S, the number of label-map layers; 0 in a dataset without regions.
+      region_layers: for each of the S label maps, the index of the dataset's layer that it belongs to, ascending.
+        Masks that overlap take several maps of one layer; an image without regions has none.
       packed_regions: zlib of the label maps, see `pack_regions`.
-      num_regions: regions in each layer.
+      num_regions: regions in each label map.
       label: class index, -1 if the image has none.
     """
 
@@ -51,19 +56,19 @@ class Record:
     image_id: str
     height: int
     width: int
-    num_layers: int
+    region_layers: tuple[int, ...]
     packed_regions: bytes
     num_regions: tuple[int, ...]
     label: int = -1
 
     @cached_property
-    def regions(self) -> UInt16[np.ndarray, "layers height width"]:
-        """The label-map layers, unpacked at the first use.
+    def regions(self) -> UInt16[np.ndarray, "maps height width"]:
+        """The label maps, unpacked at the first use.
 
         Raises:
           ValueError: the packed bytes are damaged or do not fit the shape.
         """
-        shape = (self.num_layers, self.height, self.width)
+        shape = (len(self.region_layers), self.height, self.width)
         try:
             maps = np.frombuffer(zlib_ng.decompress(self.packed_regions, bufsize=2 * int(np.prod(shape)) + 1), "<u2")
             return maps.reshape(shape)
@@ -71,9 +76,9 @@ class Record:
             raise ValueError(f"record {self.image_id}: damaged region maps: {error}") from error
 
 
-def pack_regions(layers: UInt16[np.ndarray, "layers height width"]) -> bytes:
-    """Compresses label-map layers: zlib (level 9) of little-endian uint16, C order."""
-    return zlib_ng.compress(np.ascontiguousarray(layers, "<u2").tobytes(), 9)
+def pack_regions(maps: UInt16[np.ndarray, "maps height width"]) -> bytes:
+    """Compresses label maps: zlib (level 9) of little-endian uint16, C order."""
+    return zlib_ng.compress(np.ascontiguousarray(maps, "<u2").tobytes(), 9)
 
 
 def decode_image(jpeg: bytes) -> UInt8[np.ndarray, "height width 3"]:
@@ -93,9 +98,10 @@ def encode(record: Record) -> bytes:
     feature["image_id"].bytes_list.value.append(record.image_id.encode())
     feature["height"].int64_list.value.append(record.height)
     feature["width"].int64_list.value.append(record.width)
-    feature["regions/shape"].int64_list.value.extend((record.num_layers, record.height, record.width))
+    feature["regions/shape"].int64_list.value.extend((len(record.region_layers), record.height, record.width))
     feature["regions/value"].bytes_list.value.append(record.packed_regions)
     feature["num_regions"].int64_list.value.extend(record.num_regions)
+    feature["region_layers"].int64_list.value.extend(record.region_layers)
     feature["label"].int64_list.value.append(record.label)
     return example.SerializeToString(deterministic=True)
 
@@ -110,17 +116,22 @@ def decode(data: bytes) -> Record:
         feature = _Example.FromString(data).features.feature
     except message.DecodeError as error:
         raise ValueError(f"not a tf.train.Example: {error}") from error
-    missing = [name for name in FIELDS if name not in feature]
+    missing = [name for name in FIELDS if name not in feature and name not in OPTIONAL_FIELDS]
     if missing:
         raise ValueError(f"not a region record: no {', '.join(missing)}; has {', '.join(sorted(feature))}")
     try:
-        num_layers, height, width = feature["regions/shape"].int64_list.value
+        num_maps, height, width = feature["regions/shape"].int64_list.value
+        region_layers = tuple(range(num_maps))
+        if "region_layers" in feature:
+            region_layers = tuple(feature["region_layers"].int64_list.value)
+            if len(region_layers) != num_maps:
+                raise ValueError(f"{len(region_layers)} region_layers of {num_maps} label maps")
         return Record(
             image=feature["image"].bytes_list.value[0],
             image_id=feature["image_id"].bytes_list.value[0].decode(),
             height=height,
             width=width,
-            num_layers=num_layers,
+            region_layers=region_layers,
             packed_regions=feature["regions/value"].bytes_list.value[0],
             num_regions=tuple(feature["num_regions"].int64_list.value),
             label=feature["label"].int64_list.value[0],

@@ -23,7 +23,7 @@ def record(layers) -> records.Record:
         image_id="Straße/図.jpg",
         height=7,
         width=9,
-        num_layers=2,
+        region_layers=(0, 4),
         packed_regions=records.pack_regions(layers),
         num_regions=(12, 60000),
         label=-1,
@@ -54,6 +54,7 @@ def test_an_independent_reader_finds_every_field(record, layers, example_class):
     assert feature["height"].int64_list.value == [7] and feature["width"].int64_list.value == [9]
     assert feature["regions/shape"].int64_list.value == [2, 7, 9]
     assert feature["num_regions"].int64_list.value == [12, 60000]
+    assert feature["region_layers"].int64_list.value == [0, 4]
     assert feature["label"].int64_list.value == [-1]
     (packed,) = feature["regions/value"].bytes_list.value
     np.testing.assert_array_equal(np.frombuffer(zlib.decompress(packed), "<u2").reshape(2, 7, 9), layers)
@@ -74,12 +75,16 @@ def test_an_independent_writers_record_is_read(record, layers, example_class):
     feature["image"].bytes_list.value.append(record.image)
     back = records.decode(example.SerializeToString())
     np.testing.assert_array_equal(back.regions, layers)
-    assert dataclasses.replace(back, packed_regions=record.packed_regions) == record
+    assert dataclasses.replace(back, packed_regions=record.packed_regions, region_layers=(0, 4)) == record
+    assert back.region_layers == (0, 1)
+    feature["region_layers"].int64_list.value.append(0)
+    with pytest.raises(ValueError, match="1 region_layers of 2 label maps"):
+        records.decode(example.SerializeToString())
 
 
 def test_a_record_without_regions(record):
     empty = records.pack_regions(np.zeros((0, 7, 9), np.uint16))
-    plain = dataclasses.replace(record, num_layers=0, packed_regions=empty, num_regions=())
+    plain = dataclasses.replace(record, region_layers=(), packed_regions=empty, num_regions=())
     back = records.decode(records.encode(plain))
     assert back == plain and back.regions.shape == (0, 7, 9)
 
@@ -104,7 +109,7 @@ def test_bytes_that_are_no_record(record, example_class):
         records.decode(b"\xff\xff\xff")
     with pytest.raises(ValueError, match="not a region record: no image, image_id"):
         records.decode(b"")
-    for field in records.FIELDS:
+    for field in set(records.FIELDS) - records.OPTIONAL_FIELDS:
         example = example_class.FromString(records.encode(record))
         del example.features.feature[field]
         with pytest.raises(ValueError, match=f"no {field}; has"):

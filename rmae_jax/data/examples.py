@@ -97,9 +97,11 @@ def _decode(
         image = records.decode_image(packed.image)
         if image.shape[:2] != (packed.height, packed.width):
             raise ValueError(f"the image is {image.shape[:2]}, its record says {(packed.height, packed.width)}")
-        if with_regions and packed.num_layers != source.num_layers:
-            raise ValueError(f"{packed.num_layers} region layers, the dataset says {source.num_layers}")
-        return image, packed.regions[source.layer_ids] if with_regions else None
+        if not with_regions:
+            return image, None
+        if max(packed.region_layers, default=0) >= source.num_layers:
+            raise ValueError(f"region layer {max(packed.region_layers)}, the dataset has {source.num_layers} layers")
+        return image, packed.regions[np.isin(packed.region_layers, source.layer_ids)]
     except ValueError as error:
         raise DatasetError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
 

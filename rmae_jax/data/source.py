@@ -32,7 +32,7 @@ class TFRecordSource:
       name, split: together the stem of the files' names.
       metadata: what NAME-SPLIT.json says.
       region_layers: names of the label-map layers to use; all if empty.
-      layer_ids: indexes those layers in a record's label maps.
+      layer_ids: indices of those layers, as in a record's region_layers.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train", region_layers: Sequence[str] = ()):
@@ -88,7 +88,7 @@ class TFRecordSource:
 
     @property
     def num_layers(self) -> int:
-        """S, the number of label-map layers of every record; 0 in a dataset without regions."""
+        """The number of named layers; 0 in a dataset without regions."""
         return len(self.metadata["layers"])
 
     def where(self, record: int) -> str:
@@ -96,9 +96,9 @@ class TFRecordSource:
         shard, offset, _ = self._index[record].tolist()
         return f"{self._shard_path(shard)}: record {record} of split {self.split!r} (byte {offset})"
 
-    def _find_layers(self) -> list[int] | slice:
+    def _find_layers(self) -> list[int]:
         if not self.region_layers:
-            return slice(None)
+            return list(range(self.num_layers))
         names = [layer["name"] for layer in self.metadata["layers"]]
         unknown = [name for name in self.region_layers if name not in names]
         if unknown:

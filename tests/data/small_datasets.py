@@ -21,7 +21,7 @@ def make_record(number: int, height: int = 40, width: int = 56, num_layers: int 
         image_id=f"folder/{number}.jpg",
         height=height,
         width=width,
-        num_layers=num_layers,
+        region_layers=tuple(range(num_layers)),
         packed_regions=records.pack_regions(layers),
         num_regions=tuple(len(np.unique(layer)) for layer in layers),
     )
@@ -38,7 +38,7 @@ def write_dataset(folder: Path, shards: list[list[records.Record]], name: str = 
                 index.append((number, file.tell(), len(data)))
                 file.write(tfrecord.frame(data))
     np.save(folder / tfrecord.index_name(name, split), np.array(index, np.int64).reshape(-1, 3))
-    num_layers = max((record.num_layers for shard in shards for record in shard), default=0)
+    num_layers = max((len(record.region_layers) for shard in shards for record in shard), default=0)
     metadata = {
         "name": name,
         "split": split,

@@ -56,7 +56,7 @@ def test_without_regions_the_maps_stay_packed(tmp_path):
         ({"image": b"not a jpeg"}, "image folder/0.jpg: "),
         ({"image": make_record(0).image[:-400]}, "image folder/0.jpg: "),
         ({"image": make_record(0, height=41).image}, r"the image is \(41, 56\), its record says \(40, 56\)"),
-        ({"num_layers": 2, "packed_regions": make_record(0, num_layers=2).packed_regions}, "2 region layers"),
+        ({"region_layers": (0, 1, 3)}, "region layer 3, the dataset has 3 layers"),
         ({"packed_regions": make_record(0, num_layers=2).packed_regions}, "damaged region maps"),
     ],
 )

@@ -131,8 +131,8 @@ def test_a_filter_without_foreground_draws_nothing_more(folder):
 def test_only_the_chosen_layers_are_drawn_from(folder, tmp_path):
     """As if the records held no other layers."""
     made = [make_record(number) for number in range(6)]
-    packed = [records.pack_regions(record.regions[[2, 1]]) for record in made]
-    made = [dataclasses.replace(r, num_layers=2, packed_regions=p) for r, p in zip(made, packed, strict=True)]
+    packed = [records.pack_regions(record.regions[[1, 2]]) for record in made]
+    made = [dataclasses.replace(r, region_layers=(0, 1), packed_regions=p) for r, p in zip(made, packed, strict=True)]
     expected = TFRecordSource(write_dataset(tmp_path / "two", [made]))
     source = pickle.loads(pickle.dumps(TFRecordSource(folder, region_layers=("blocks_2", "blocks_1"))))
     found, wanted = (center_examples(s, range(6), image_size=32, num_regions=8) for s in (source, expected))

@@ -133,6 +133,7 @@ def test_records_hold_the_images_and_scikit_images_regions(folder, dataset):
             expected = skimage_felzenszwalb(pixels, scale=scale, sigma=0.8, min_size=scale)
             np.testing.assert_array_equal(layer, expected + 1)
         assert example["num_regions"] == [len(np.unique(layer)) for layer in maps]
+        assert example["region_layers"] == [0, 1]
         assert example["label"] == [-1]
         source = (folder / image_id).read_bytes()
         assert (example["image"][0] == source) == image_id.endswith(".jpg")
@@ -191,7 +192,7 @@ assert "tensorflow" not in sys.modules
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines() == [
         "regions {'train': (10, [3, 3, 4]), 'validation': (2, [2])}",
-        "['height', 'image', 'image_id', 'label', 'num_regions', 'regions', 'width']",
+        "['height', 'image', 'image_id', 'label', 'num_regions', 'region_layers', 'regions', 'width']",
         "uint16 (None, None, None)",
         f"['{output}/regions-validation.tfrecord-00000-of-00001']",
     ]
@@ -207,7 +208,7 @@ def test_a_dataset_without_regions(folder, tmp_path):
     for path in shard_files(tmp_path / "out"):
         for _, data in read_frames(path):
             record = records.decode(data)
-            assert record.num_layers == 0 and record.num_regions == ()
+            assert record.region_layers == () and record.num_regions == ()
             assert record.regions.shape == (0, record.height, record.width)
 
 
