@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image
 
 from rmae_jax import records
@@ -25,6 +25,15 @@ _TURN_UPRIGHT = {  # by the value of EXIF's Orientation; 1 is upright
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
+}
+_TURN_MAPS = {  # the same for arrays (maps, height, width)
+    Image.Transpose.FLIP_LEFT_RIGHT: lambda maps: maps[:, :, ::-1],
+    Image.Transpose.ROTATE_180: lambda maps: maps[:, ::-1, ::-1],
+    Image.Transpose.FLIP_TOP_BOTTOM: lambda maps: maps[:, ::-1],
+    Image.Transpose.TRANSPOSE: lambda maps: maps.transpose(0, 2, 1),
+    Image.Transpose.ROTATE_270: lambda maps: np.rot90(maps, -1, (1, 2)),
+    Image.Transpose.TRANSVERSE: lambda maps: maps[:, ::-1, ::-1].transpose(0, 2, 1),
+    Image.Transpose.ROTATE_90: lambda maps: np.rot90(maps, 1, (1, 2)),
 }
 
 
@@ -80,6 +89,13 @@ def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height
         return jpeg, records.decode_image(jpeg)
     except ValueError as error:
         raise BadImage(f"damaged or cut short: {_one_line(error)}") from error
+
+
+def turn_upright(maps: UInt16[np.ndarray, "maps height width"], data: bytes) -> UInt16[np.ndarray, "maps h w"]:
+    """Turns label maps that were drawn on an image file's stored pixels as `load` turns the image."""
+    with Image.open(io.BytesIO(data)) as image:
+        turn = _TURN_UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    return maps if turn is None else _TURN_MAPS[turn](maps)
 
 
 def _jpeg(data: bytes, image: Image.Image, max_pixels: int) -> bytes:

@@ -1,0 +1,75 @@
+"""What a source of images is: a known number of images, cut into slices that any process can read alone."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+
+class Input(NamedTuple):
+    """A file that a dataset is made from, and how to notice that it changed.
+
+    Attributes:
+      name: path of the file, below the folder that it was found in where there is one.
+      size: in bytes; -1 if the file is not there.
+      modified: time of the last change, in nanoseconds since 1970.
+    """
+
+    name: str
+    size: int
+    modified: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image of a source, not yet read.
+
+    Attributes:
+      image_id: path below the image folder, or the source's own id.
+      read: gives the bytes of the image file; raises OSError if they cannot be read.
+      label: index of its class, -1 if it has none.
+      beside: for sources that keep annotations with an image: gives the bytes of the file that has the image's name
+        and this suffix; raises FileNotFoundError if there is none. None for sources that do not.
+    """
+
+    image_id: str
+    read: Callable[[], bytes]
+    label: int = -1
+    beside: Callable[[str], bytes] | None = None
+
+
+class Slice(Protocol):
+    """Consecutive images of a source; small, and picklable."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+
+class Source(Protocol):
+    """Images, in an order that does not change.
+
+    Attributes:
+      kind: a word for what it is, recorded with the dataset.
+      num_images: how many images it has.
+      classes: names of the classes that labels index; none if images have no labels.
+    """
+
+    kind: str
+    num_images: int
+    classes: tuple[str, ...]
+
+    def inputs(self) -> Iterator[Input]:
+        """The files that it reads, in a fixed order."""
+
+    def slice(self, start: int, stop: int) -> Slice:
+        """The images from number `start` to `stop`, which is excluded."""
+
+
+def input_file(path: Path, name: str) -> Input:
+    """Looks a file up."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # a link to nowhere
+        return Input(name, -1, 0)
+    return Input(name, status.st_size, status.st_mtime_ns)
