@@ -1,0 +1,61 @@
+"""Files of regions in a folder: found by the name of their image."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from data_prep.errors import PrepError
+from data_prep.images import BadImage
+from data_prep.sources.source import Input, input_file
+
+
+def check(folder: Path) -> None:
+    """Refuses a folder that is not there.
+
+    Raises:
+      PrepError: says so.
+    """
+    if not folder.is_dir():
+        raise PrepError(f"{folder} is not a folder; give the folder that holds the regions")
+
+
+def inputs(folder: Path, suffixes: Sequence[str]) -> Iterator[Input]:
+    """Files below a folder with one of these suffixes, sorted by their path below it.
+
+    Raises:
+      PrepError: the folder is missing.
+    """
+    check(folder)
+    found = []
+    for root, _, names in os.walk(folder):
+        below = Path(root).relative_to(folder)
+        found += [(below / name).as_posix() for name in names if Path(name).suffix in suffixes]
+    return (input_file(folder / name, name) for name in sorted(found))
+
+
+def find(folder: Path, image_id: str, suffixes: Sequence[str]) -> Path:
+    """The file that has the image's path, or else its base name alone, with one of these suffixes.
+
+    Raises:
+      BadImage: there is none, or one with each of several suffixes.
+    """
+    with_path = PurePosixPath(image_id)
+    for stem in dict.fromkeys((with_path, PurePosixPath(with_path.name))):
+        found = [path for suffix in suffixes if os.path.lexists(path := folder / stem.with_suffix(suffix))]
+        if len(found) > 1:
+            raise BadImage(f"{' and '.join(path.name for path in found)} are both there; only one may be")
+        if found:
+            return found[0]
+    raise BadImage(f"no {' or '.join(with_path.with_suffix(suffix).as_posix() for suffix in suffixes)} in {folder}")
+
+
+def read(path: Path) -> bytes:
+    """The bytes of one image's file.
+
+    Raises:
+      BadImage: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage(f"{path.name} cannot be read: {error.strerror}") from error

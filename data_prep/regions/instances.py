@@ -1,0 +1,56 @@
+"""Regions from a COCO instance file: a region for each annotated object, crowds included."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data_prep.regions import annotations, segmentations
+from data_prep.regions.region_source import LabelMaps, MapMaker
+from data_prep.sources.source import Input, Item
+
+
+@dataclasses.dataclass(frozen=True)
+class Instances:
+    """One layer: the masks of an image's annotations, in as many label maps as their overlaps take.
+
+    Attributes:
+      path: the annotation file.
+      name: of the layer.
+    """
+
+    path: Path
+    name: str = "instances"
+
+    @property
+    def layers(self) -> tuple[dict[str, Any], ...]:
+        """Metadata of the layer."""
+        return ({"name": self.name, "method": "coco_instances", "annotations": self.path.name},)
+
+    def inputs(self) -> Iterator[Input]:
+        """The annotation file.
+
+        Raises:
+          PrepError: it is missing.
+        """
+        return annotations.inputs(self.path)
+
+    def ready(self, scratch: Path) -> MapMaker:
+        """Parses the annotation file, see `data_prep.regions.annotations`.
+
+        Raises:
+          PrepError: it is missing, is no JSON or not COCO-shaped.
+        """
+        return partial(_make, annotations.index(self.path, scratch, ("segmentation",)))
+
+
+def _make(
+    listed: annotations.Annotations, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+) -> list[LabelMaps]:
+    entry, objects = listed.find(item.image_id)
+    masks = (annotation["segmentation"] for annotation in objects)
+    return [segmentations.label_maps(entry, masks, data, pixels, listed.name)]

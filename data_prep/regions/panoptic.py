@@ -1,0 +1,95 @@
+"""Regions from a COCO panoptic file: a region for each segment, things and stuff, none of which overlap.
+
+The JSON lists the segments of each image; their pixels are in PNG files, in the folder beside the JSON that has its
+name without suffix. A pixel with the colour (R, G, B) belongs to the segment R + 256 G + 65536 B.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data_prep.images import BadImage
+from data_prep.regions import annotations, folder, png, segmentations
+from data_prep.regions.layering import MAX_REGIONS
+from data_prep.regions.region_source import LabelMaps, MapMaker, fit
+from data_prep.sources.source import Input, Item
+
+_NUM_IDS = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Panoptic:
+    """One layer of one label map: the listed segments that have pixels, in the order in which they are listed.
+
+    Attributes:
+      path: the annotation file.
+      name: of the layer.
+    """
+
+    path: Path
+    name: str = "panoptic"
+
+    @property
+    def layers(self) -> tuple[dict[str, Any], ...]:
+        """Metadata of the layer."""
+        return ({"name": self.name, "method": "coco_panoptic", "annotations": self.path.name},)
+
+    def inputs(self) -> Iterator[Input]:
+        """The annotation file, then the PNG files, in order.
+
+        Raises:
+          PrepError: the file or the folder is missing.
+        """
+        return itertools.chain(annotations.inputs(self.path), folder.inputs(self.path.with_suffix(""), (".png",)))
+
+    def ready(self, scratch: Path) -> MapMaker:
+        """Parses the annotation file, see `data_prep.regions.annotations`.
+
+        Raises:
+          PrepError: it is missing, is no JSON or not COCO-shaped, or the folder is missing.
+        """
+        folder.check(self.path.with_suffix(""))
+        listed = annotations.index(self.path, scratch, ("file_name", "segments_info"))
+        return partial(_make, listed, self.path.with_suffix(""))
+
+
+def _make(
+    listed: annotations.Annotations,
+    pngs: Path,
+    item: Item,
+    data: bytes,
+    pixels: UInt8[np.ndarray, "height width 3"],
+) -> list[LabelMaps]:
+    entry, found = listed.find(item.image_id)
+    if not found:
+        height, width = segmentations.size(entry, listed.name)
+        return [fit(np.zeros((0, height, width), np.uint16), data, pixels, listed.name)]
+    if len(found) > 1:
+        raise BadImage(f"{listed.name} has {len(found)} annotations of the image, not one")
+    segments, name = found[0]["segments_info"], found[0]["file_name"]
+    if not isinstance(name, str) or not isinstance(segments, list):
+        raise BadImage(f"{listed.name} has no file_name or no list segments_info for the image")
+    ids = [segment.get("id") if isinstance(segment, dict) else None for segment in segments]
+    if not all(type(number) is int and 0 <= number < _NUM_IDS for number in ids):
+        raise BadImage(f"{listed.name} has a segment of the image whose id is not between 0 and {_NUM_IDS - 1}")
+    colours = png.read(folder.read(pngs / name), data, pixels, name)
+    if colours.ndim != 3:
+        raise BadImage(f"{name} is not RGB")
+    return [fit(_labels(colours, ids, name), data, pixels, name)]
+
+
+def _labels(colours: UInt8[np.ndarray, "height width 3"], ids: list[int], name: str) -> LabelMaps:
+    numbers = colours.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32)
+    present = set(np.unique(numbers).tolist())
+    regions = [number for number in dict.fromkeys(ids) if number in present]
+    if len(regions) > MAX_REGIONS:
+        raise BadImage(f"{name} has {len(regions)} segments; a uint16 label map holds {MAX_REGIONS}")
+    label = np.zeros(_NUM_IDS, np.uint16)  # costs little: memory that nobody writes to is never touched
+    label[regions] = np.arange(1, len(regions) + 1)
+    return label[numbers][None]

@@ -1,0 +1,79 @@
+"""Regions from Segment Anything: a JSON with masks for each image, as in SA-1B."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data_prep.errors import PrepError
+from data_prep.images import BadImage
+from data_prep.regions import folder, segmentations
+from data_prep.regions.region_source import LabelMaps, MapMaker
+from data_prep.sources.source import Input, Item
+
+SUFFIX = ".json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sam:
+    """One layer: an image's masks, in as many label maps as their overlaps take.
+
+    Attributes:
+      folder: holds a JSON of each image's name; None if the source of images keeps them beside the images.
+      name: of the layer.
+    """
+
+    folder: Path | None
+    name: str = "sam"
+
+    @property
+    def layers(self) -> tuple[dict[str, Any], ...]:
+        """Metadata of the layer."""
+        return ({"name": self.name, "method": "sam"},)
+
+    def inputs(self) -> Iterator[Input]:
+        """The JSON files, in order; none if they are among the inputs of the source of images.
+
+        Raises:
+          PrepError: the folder is missing.
+        """
+        return iter(()) if self.folder is None else folder.inputs(self.folder, (SUFFIX,))
+
+    def ready(self, scratch: Path) -> MapMaker:
+        """Nothing has to be prepared.
+
+        Raises:
+          PrepError: the folder is missing.
+        """
+        if self.folder is not None:
+            folder.check(self.folder)
+        return partial(_make, self.folder)
+
+
+def _make(jsons: Path | None, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
+    if jsons is None:
+        what, text = PurePosixPath(item.image_id).with_suffix(SUFFIX).name, _beside(item)
+    else:
+        path = folder.find(jsons, item.image_id, (SUFFIX,))
+        what, text = path.name, folder.read(path)
+    parsed = segmentations.parse(text, what)
+    masks = parsed.get("annotations")
+    if not isinstance(masks, list) or not all(isinstance(mask, dict) and "segmentation" in mask for mask in masks):
+        raise BadImage(f"{what} has no list 'annotations' of entries with 'segmentation'")
+    of_masks = (mask["segmentation"] for mask in masks)
+    return [segmentations.label_maps(parsed.get("image"), of_masks, data, pixels, what)]
+
+
+def _beside(item: Item) -> bytes:
+    if item.beside is None:
+        raise PrepError("these images have no JSON beside them; give the folder that holds SAM's masks")
+    try:
+        return item.beside(SUFFIX)
+    except FileNotFoundError as error:
+        raise BadImage(f"no {SUFFIX} beside the image") from error
+    except OSError as error:
+        raise BadImage(f"the {SUFFIX} beside the image cannot be read: {error.strerror}") from error

@@ -1,0 +1,143 @@
+"""Regions of SA-1B's JSON files, against the masks that they were made from."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from turned import UPRIGHT, assert_same_masks, item, masks, photograph
+
+from data_prep.errors import PrepError
+from data_prep.images import BadImage
+from data_prep.regions.sam import Sam
+
+SHAPE = (40, 60)
+
+
+def text(dense, shape=SHAPE):
+    """A JSON as SA-1B has them."""
+    rles = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in dense]
+    annotations = [
+        {"segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode()}, "area": 1} for rle in rles
+    ]
+    image = {"image_id": 1, "height": shape[0], "width": shape[1], "file_name": "a.jpg"}
+    return json.dumps({"image": image, "annotations": annotations})
+
+
+@pytest.fixture
+def dense():
+    """Masks that lie in each other, beside each other and across each other, one of them twice."""
+    found = np.zeros((5, *SHAPE), bool)
+    found[0, 5:35, 10:50] = found[1, 10:20, 12:30] = found[2, 0:4] = found[3, 15:40, 25:33] = True
+    found[4] = found[1]
+    return found
+
+
+def make(folder, image_id="a.jpg", orientation=1, beside=None):
+    maker = pickle.loads(pickle.dumps(Sam(folder).ready(folder)))
+    (maps,) = maker(item(image_id, beside), *photograph(*SHAPE, orientation))
+    return maps
+
+
+@pytest.mark.parametrize("image_id", ["a.jpg", "b/c/a.jpeg", "a"])
+def test_masks_of_an_image(tmp_path, dense, image_id):
+    (tmp_path / "a.json").write_text(text(dense))
+    maps = make(tmp_path, image_id)
+    assert len(maps) == 4
+    assert_same_masks(masks(maps), list(dense))
+
+
+def test_the_path_comes_before_the_base_name(tmp_path, dense):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.json").write_text(text(dense[:1]))
+    (tmp_path / "b" / "a.json").write_text(text(dense[1:2]))
+    assert_same_masks(masks(make(tmp_path, "b/a.jpg")), [dense[1]])
+    assert_same_masks(masks(make(tmp_path, "a.jpg")), [dense[0]])
+
+
+def test_no_masks(tmp_path):
+    (tmp_path / "a.json").write_text(text([]))
+    assert make(tmp_path).shape == (0, *SHAPE)
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("drawn_on", ["stored", "upright"])
+def test_turned_images(tmp_path, dense, orientation, drawn_on):
+    if drawn_on == "upright" and orientation >= 5:
+        dense = dense.transpose(0, 2, 1)
+    (tmp_path / "a.json").write_text(text(dense, dense.shape[1:]))
+    turn = UPRIGHT[orientation] if drawn_on == "stored" and orientation >= 5 else UPRIGHT[1]
+    assert_same_masks(masks(make(tmp_path, orientation=orientation)), [turn(mask) for mask in dense])
+
+
+def test_beside_the_image(tmp_path, dense):
+    def beside(suffix):
+        return {".json": text(dense).encode()}[suffix]
+
+    (maps,) = Sam(None).ready(tmp_path)(item("000123", beside), *photograph(*SHAPE))
+    assert_same_masks(masks(maps), list(dense))
+    assert list(Sam(None).inputs()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(FileNotFoundError(), "no .json beside the image"), (OSError(5, "Input/output error"), "cannot be read: Input")],
+)
+def test_beside_the_image_is_nothing(tmp_path, error, reason):
+    def beside(suffix):
+        raise error
+
+    with pytest.raises(BadImage, match=reason):
+        Sam(None).ready(tmp_path)(item("000123", beside), *photograph(*SHAPE))
+
+
+def test_a_source_that_keeps_nothing_beside_images(tmp_path):
+    with pytest.raises(PrepError, match="give the folder"):
+        Sam(None).ready(tmp_path)(item(), *photograph(*SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "a.json is no JSON"),
+        ("[1, 2]", "a.json is no JSON object"),
+        ("[" * 100_000, "a.json is no JSON"),
+        ("{}", "a.json has no list 'annotations'"),
+        ('{"annotations": [{}]}', "a.json has no list 'annotations' of entries with 'segmentation'"),
+        ('{"annotations": [7]}', "a.json has no list 'annotations' of entries with 'segmentation'"),
+        ('{"annotations": []}', "a.json gives the image no height and width"),
+        ('{"annotations": [], "image": {"height": 40}}', "a.json gives the image no height and width"),
+        (text([], (3, 5)), "a.json is for an image of 5x3, not 60x40"),
+        (text([np.ones((3, 5))]), "a.json: segmentation 0 of the image is not of the image's size"),
+        (text([np.ones(SHAPE)]).replace('"counts": "', '"counts": "1'), "a.json: segmentation 0 of the image has"),
+    ],
+)
+def test_what_is_refused(tmp_path, content, reason):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(BadImage, match=reason) as caught:
+        make(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(BadImage, match="no b/a.json in "):
+        make(tmp_path, "b/a.jpg")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(BadImage, match="a.json cannot be read: Is a directory"):
+        make(tmp_path)
+
+
+def test_inputs_and_layers(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("z.json", "b/c.json", "no.jpg"):
+        (tmp_path / name).write_text("{}")
+    assert [entry[:2] for entry in Sam(tmp_path).inputs()] == [("b/c.json", 2), ("z.json", 2)]
+    assert Sam(tmp_path).layers == ({"name": "sam", "method": "sam"},)
+
+
+def test_a_missing_folder(tmp_path):
+    source = Sam(tmp_path / "none")
+    for use in (source.inputs, lambda: source.ready(tmp_path)):
+        with pytest.raises(PrepError, match="none is not a folder; give the folder"):
+            use()
