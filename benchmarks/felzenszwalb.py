@@ -17,10 +17,11 @@ from PIL import Image
 from skimage.data import __file__ as skimage_data
 from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
 
-from data_prep import felzenszwalb, images, photographs, plan
+from data_prep import felzenszwalb, images, photographs
 from rmae_jax import records
 
 PIXELS = 640 * 480
+SCALES = (500, 1000, 1500)
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
         paths = [Path(skimage_data).parent / name for name in photographs.PHOTOGRAPHS]
     else:
         paths = [flags.images / name for name in images.find(flags.images)]
-    felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), plan.SCALES)
+    felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), SCALES)
     ours, theirs, identical, packed = [], [], 0, []
     for path in paths:
         image = resized(path)
@@ -67,11 +68,11 @@ def resized(path: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def our_layers(image):
-    return felzenszwalb.layers(image, plan.SCALES)
+    return felzenszwalb.layers(image, SCALES)
 
 
 def their_layers(image):
-    return np.stack([1 + skimage_felzenszwalb(image, scale=s, sigma=0.8, min_size=s) for s in plan.SCALES])
+    return np.stack([1 + skimage_felzenszwalb(image, scale=s, sigma=0.8, min_size=s) for s in SCALES])
 
 
 def timed(function, image):

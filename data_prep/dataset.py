@@ -1,14 +1,18 @@
 """The files that make a folder of shards a dataset: index, skipped images, TFDS files, metadata."""
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep import files
+from data_prep import files, inputs
 from data_prep.shards import Report
+from data_prep.sources.source import Input
 from rmae_jax import tfrecord
 
 
@@ -20,13 +24,22 @@ def read_metadata(output: Path, name: str, split: str) -> dict[str, Any] | None:
         return None
 
 
-def finish(output: Path, scratch: Path, metadata: dict[str, Any], reports: Sequence[Report]) -> dict[str, Any]:
-    """Writes everything beside the shards, the metadata last.
+def finish(
+    output: Path,
+    scratch: Path,
+    metadata: dict[str, Any],
+    files_read: Iterable[Input],
+    num_examples: int,
+    reports: Iterable[Report],
+) -> dict[str, Any]:
+    """Writes everything beside the shards, the metadata last; holds one report at a time.
 
     Args:
       output: the dataset's folder.
       scratch: folder for temporary files on the same file system.
-      metadata: name, split and whatever else describes how the split was made.
+      metadata: name, split, layers and whatever else describes how the split was made.
+      files_read: the files that it was made from.
+      num_examples: records of all shards together.
       reports: of each shard, in order.
 
     Returns:
@@ -34,28 +47,59 @@ def finish(output: Path, scratch: Path, metadata: dict[str, Any], reports: Seque
       num_regions.
     """
     name, split = metadata["name"], metadata["split"]
-    rows = [
-        (shard, offset, length)
-        for shard, report in enumerate(reports)
-        for offset, length in zip(report.offsets, report.lengths, strict=True)
-    ]
-    skipped = [entry for report in reports for entry in report.skipped]
     metadata = metadata | {
-        "shard_lengths": [len(report.offsets) for report in reports],
-        "num_examples": len(rows),
-        "num_skipped": len(skipped),
-        "num_bytes": sum(report.num_bytes for report in reports),
-        "num_regions": [sum(counts) for counts in zip(*(r.num_regions for r in reports), strict=True)],
+        "shard_lengths": [],
+        "num_examples": num_examples,
+        "num_skipped": 0,
+        "num_bytes": 0,
+        "num_regions": [0] * len(metadata["layers"]),
     }
-    with files.replacing(output / tfrecord.index_name(name, split), scratch) as out:
-        np.save(out, np.array(rows, np.int64).reshape(-1, 3))
-    with files.replacing(output / tfrecord.skipped_name(name, split), scratch) as out:
-        out.writelines(json.dumps(entry).encode() + b"\n" for entry in skipped)
-    others = [other for other in finished_splits(output) if (other["name"], other["split"]) != (name, split)]
-    write_tfds(output, scratch, [*others, metadata])
-    with files.replacing(output / tfrecord.metadata_name(name, split), scratch) as out:
-        out.write(json.dumps(metadata, indent=2).encode() + b"\n")
+    with (
+        files.replacing(output / tfrecord.index_name(name, split), scratch) as index,
+        files.replacing(output / tfrecord.skipped_name(name, split), scratch) as skipped,
+    ):
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int64)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(index, header | {"shape": (num_examples, 3)})
+        for shard, report in enumerate(reports):
+            rows = np.stack([np.full(len(report.offsets), shard), report.offsets, report.lengths], axis=1)
+            index.write(rows.astype(np.int64).tobytes())
+            skipped.writelines(json.dumps(entry).encode() + b"\n" for entry in report.skipped)
+            metadata["shard_lengths"].append(len(report.offsets))
+            metadata["num_skipped"] += len(report.skipped)
+            metadata["num_bytes"] += report.num_bytes
+            metadata["num_regions"] = [
+                sum(pair) for pair in zip(metadata["num_regions"], report.num_regions, strict=True)
+            ]
+    with files.replacing(output / tfrecord.inputs_name(name, split), scratch) as out:
+        inputs.write(files_read, out)
+    with _only_writer(output):
+        others = [other for other in finished_splits(output) if other["split"] != split]
+        write_tfds(output, scratch, [*others, metadata])
+        with files.replacing(output / tfrecord.metadata_name(name, split), scratch) as out:
+            out.write(json.dumps(metadata, indent=2).encode() + b"\n")
     return metadata
+
+
+def rewrite_tfds(output: Path, scratch: Path) -> None:
+    """Writes features.json and dataset_info.json for the splits that are there; deletes them if there are none."""
+    with _only_writer(output):
+        splits = finished_splits(output)
+        if splits:
+            write_tfds(output, scratch, splits)
+        else:
+            for name in ("features.json", "dataset_info.json"):
+                (output / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_writer(output: Path) -> Iterator[None]:
+    """Jobs that finish two splits at the same time write the files that the splits share one after the other."""
+    folder = os.open(output, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def finished_splits(output: Path) -> list[dict[str, Any]]:

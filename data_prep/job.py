@@ -4,71 +4,52 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from data_prep import dataset, files, pool, shards
-from data_prep.plan import MAX_PIXELS, SCALES, Job, PrepError, difference, plan
-from data_prep.shards import Report
+from data_prep import dataset, files, inputs, shards
+from data_prep.engines import beam, local
+from data_prep.engines.attempt import Failure, Outcomes
+from data_prep.errors import PrepError
+from data_prep.plan import Job, Options, difference, plan
+from data_prep.regions.region_source import MapMaker
+from data_prep.shards import Shard, Summary
 from rmae_jax import tfrecord
-
-__all__ = ["PrepError", "prepare", "run"]
 
 MAX_BAD = 0.01
 LOCK = "lock"
+EXAMPLES = 3  # in a message
 
 
 def prepare(
-    images: Path,
+    images: Path | None,
     output: Path,
     *,
-    name: str = "regions",
-    split: str = "train",
-    regions: str = "fh",
-    scales: Sequence[int] = SCALES,
-    shards: int | None = None,
     workers: int | None = None,
     max_bad: float = MAX_BAD,
-    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Prepares one split of a dataset; does nothing if an earlier run has finished it.
 
     The files do not depend on the number of workers nor on how often the job was killed and started again.
 
     Args:
-      images: folder of image files, searched recursively.
-      output: folder of the dataset; may hold other splits of it.
-      name: of the dataset, the same for all its splits.
-      split: of the dataset.
-      regions: "fh" for Felzenszwalb-Huttenlocher regions, "none" for a dataset without regions.
-      scales: one layer of FH regions for each.
-      shards: number of shards; by default one for about 1,000 images.
-      workers: number of processes; by default one for each CPU that this process may use.
-      max_bad: the largest fraction of the images that may be left out as unreadable.
-      max_pixels: images with more pixels are left out.
-      overwrite: deletes what an earlier job with this output, name and split has written.
+      images: folder of image files; None if the options name another source.
+      output: folder of the dataset.
+      workers, max_bad, overwrite: see `run`.
+      options: see `data_prep.plan.Options`.
 
     Returns:
       The metadata of the split, see `rmae_jax.tfrecord`.
 
     Raises:
-      PrepError: an option is wrong, an earlier job differs, too many images are bad, or a worker died.
+      PrepError: an option is wrong, an earlier job differs, too many images are bad, or shards failed.
       OSError: the output cannot be written.
     """
-    job = plan(
-        images,
-        output,
-        name=name,
-        split=split,
-        regions=regions,
-        scales=scales,
-        shards=shards,
-        max_pixels=max_pixels,
-    )
+    job = plan(Options(images=images, output=output, **options))
     return run(job, workers=workers, max_bad=max_bad, overwrite=overwrite)
 
 
@@ -76,6 +57,7 @@ def run(
     job: Job,
     *,
     workers: int | None = None,
+    beam_options: Sequence[str] | None = None,
     max_bad: float = MAX_BAD,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -83,6 +65,12 @@ def run(
     """Runs a planned job, see `prepare`.
 
     Args:
+      job: what to do.
+      workers: number of local processes; by default one for each CPU that this process may use.
+      beam_options: runs the work items with Apache Beam and these options of its command line, in place of local
+        processes.
+      max_bad: the largest fraction of the images that may be left out as unreadable.
+      overwrite: deletes what an earlier job with this output, name and split has written.
       progress: called with the number of images done, those of earlier runs included, and the number of all;
         first before any work is done, and never for a job that is finished already.
     """
@@ -94,78 +82,134 @@ def run(
     if not overwrite:
         finished = dataset.read_metadata(job.output, job.name, job.split)
         if finished is not None:
-            _refuse_difference(job, finished)
+            _refuse_difference(job, finished, job.output / tfrecord.inputs_name(job.name, job.split))
             if job.scratch.exists():  # killed between its last two steps
                 shutil.rmtree(job.scratch)
             return finished
-    others = {other["name"] for other in dataset.finished_splits(job.output)} - {job.name}
-    if others:
-        raise PrepError(f"{job.output} holds the dataset {others.pop()!r}; give its --name or another --output")
+    _refuse_other_datasets(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
     with _only_run(job):
         if overwrite:
             _delete_earlier(job)
-        _start_or_resume(job)
-        reports = _write_shards(job, workers, max_bad, progress)
-        if not any(report.offsets for report in reports):
-            raise PrepError(f"none of the {len(job.image_ids)} images is usable: {_examples(reports)}")
-        metadata = dataset.finish(job.output, job.scratch, job.description, reports)
+        work = job.shards(_start_or_resume(job))
+        engine = _engine(workers, beam_options)
+        num_examples = _write_shards(job, work, engine, max_bad, progress)
+        reports = (shards.read_report(shard) for shard in work)
+        metadata = dataset.finish(job.output, job.scratch, job.description, job.inputs, num_examples, reports)
     shutil.rmtree(job.scratch)
     return metadata
 
 
-def _write_shards(job: Job, workers: int, max_bad: float, progress: Callable[[int, int], None]) -> list[Report]:
-    """Writes the shards that are missing; reports of all, in order."""
-    total = len(job.image_ids)
-    reports = {shard: shards.finished(shard) for shard in job.shards()}
-    pending = [shard for shard, report in reports.items() if report is None]
-    done_before = total - sum(len(shard.image_ids) for shard in pending)
+def _engine(workers: int, beam_options: Sequence[str] | None) -> Callable[..., Outcomes]:
+    if beam_options is None:
+        return lambda pending, progress: local.write_all(pending, workers, progress)
+    return lambda pending, progress: beam.write_all(pending, beam_options, progress)
+
+
+def _write_shards(
+    job: Job,
+    work: Sequence[Shard],
+    engine: Callable[..., Outcomes],
+    max_bad: float,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Writes the shards that are missing; returns the number of records in all of them."""
+    total = job.source.num_images
+    found = {shard.path: shards.finished(shard) for shard in work}
+    pending = [shard for shard in work if found[shard.path] is None]
+    summaries = {path: summary for path, summary in found.items() if summary is not None}
+    failures: dict[Path, str] = {}
+    done_before = total - sum(len(shard.images) for shard in pending)
     progress(done_before, total)
-    _refuse_bad(list(reports.values()), max_bad, total)
-    try:
-        for shard, report in pool.write_all(pending, workers, lambda done: progress(done_before + done, total)):
-            reports[shard] = report
-            _refuse_bad(list(reports.values()), max_bad, total)
-    except BrokenProcessPool as error:
+    _refuse_bad(summaries.values(), max_bad, total)
+    for shard, outcome in engine(pending, lambda done: progress(done_before + done, total)):
+        if isinstance(outcome, Failure):
+            failures[shard.path] = outcome.reason
+        else:
+            summaries[shard.path] = outcome
+            _refuse_bad(summaries.values(), max_bad, total)
+    if failures:
+        named = ", ".join(f"{path.name} ({reason})" for path, reason in list(failures.items())[:EXAMPLES])
+        more = ", ..." if len(failures) > EXAMPLES else ""
         raise PrepError(
-            "a worker process died, perhaps for want of memory; run again to resume, with fewer --workers"
-        ) from error
+            f"{len(failures)} of {len(work)} shards failed: {named}{more}; the others are kept: "
+            "run again to write the missing ones"
+        )
     progress(total, total)
-    return list(reports.values())
+    num_examples = sum(summary.num_examples for summary in summaries.values())
+    if not num_examples:
+        raise PrepError(f"none of the {total} images is usable: {_examples(summaries.values())}")
+    return num_examples
 
 
-def _refuse_bad(reports: Sequence[Report | None], max_bad: float, total: int) -> None:
+def _refuse_bad(summaries: Iterable[Summary], max_bad: float, total: int) -> None:
     """Fails as soon as it is certain that too many images are bad."""
-    known = [report for report in reports if report is not None]
-    bad = sum(len(report.skipped) for report in known)
+    summaries = list(summaries)
+    bad = sum(len(summary.skipped) for summary in summaries)
     if bad > max_bad * total:
-        read = sum(len(report.offsets) for report in known) + bad
+        read = sum(summary.num_examples for summary in summaries) + bad
         raise PrepError(
             f"{bad} of {read} images are bad, more than --max_bad={max_bad:g} allows of {total}: "
-            f"{_examples(known)}; raise --max_bad to leave them out, or mend them and run with --overwrite"
+            f"{_examples(summaries)}; raise --max_bad to leave them out, or mend them and run with --overwrite"
         )
 
 
-def _examples(reports: Sequence[Report], count: int = 3) -> str:
-    skipped = [f"{entry['image_id']} ({entry['reason']})" for report in reports for entry in report.skipped]
-    return ", ".join(skipped[:count]) + (", ..." if len(skipped) > count else "")
+def _examples(summaries: Iterable[Summary]) -> str:
+    skipped = [f"{entry['image_id']} ({entry['reason']})" for summary in summaries for entry in summary.skipped]
+    return ", ".join(skipped[:EXAMPLES]) + (", ..." if len(skipped) > EXAMPLES else "")
 
 
-def _start_or_resume(job: Job) -> None:
+def _refuse_other_datasets(job: Job) -> None:
+    splits = [split for split in dataset.finished_splits(job.output) if split["split"] != job.split]
+    other = next((split["name"] for split in dataset.finished_splits(job.output) if split["name"] != job.name), None)
+    if other is not None:
+        raise PrepError(f"{job.output} holds the dataset {other!r}; give its --name or another --output")
+    for split in splits:
+        if split.get("classes", []) != job.description["classes"]:
+            raise PrepError(
+                f"the classes are not those of split {split['split']!r} in {job.output}, so that labels would differ; "
+                "give another --output"
+            )
+
+
+def _start_or_resume(job: Job) -> tuple[MapMaker, ...]:
+    """Makes the sources of regions ready, and writes down what the job is, unless an earlier run has."""
     description = job.scratch / "job.json"
-    if description.exists():
-        _refuse_difference(job, json.loads(description.read_bytes()))
+    listing = job.scratch / "inputs.jsonl"
+    resumed = description.exists()
+    if resumed:
+        _refuse_difference(job, json.loads(description.read_bytes()), listing)
     elif any(job.output.glob(_shard_pattern(job))):
         raise PrepError(f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite")
-    else:
-        with files.replacing(description, job.scratch) as out:
-            out.write(json.dumps(job.description).encode())
     for leftover in job.scratch.glob("*.tmp"):
         leftover.unlink()
+    try:
+        makers = tuple(source.ready(job.scratch) for source in job.regions)
+    except PrepError:
+        if not resumed:
+            shutil.rmtree(job.scratch)
+            if not any(job.output.iterdir()):
+                job.output.rmdir()
+        raise
+    if not resumed:
+        with files.replacing(listing, job.scratch) as out:
+            inputs.write(job.inputs, out)
+        with files.replacing(description, job.scratch) as out:
+            out.write(json.dumps(job.description).encode())
+    return makers
 
 
-def _refuse_difference(job: Job, before: dict[str, Any]) -> None:
-    what = difference(before, job.description)
+def _refuse_difference(job: Job, before: dict[str, Any], listing: Path) -> None:
+    """Refuses to go on from an earlier job with other options or files."""
+    now = job.description
+    kinds = ("images", "layers")  # told first: other kinds have other files
+    what = difference(before, now | {key: before.get(key) for key in now if key not in kinds})
+    if what is None:
+        try:
+            what = inputs.difference(inputs.read(listing), job.inputs)
+        except FileNotFoundError:
+            what = f"{listing.name}, which lists its input files, is missing"
+    what = what or difference(before, now)
     if what is not None:
         raise PrepError(
             f"{job.output} holds {job.name}-{job.split} of an earlier run with other inputs: {what}; "
@@ -179,16 +223,12 @@ def _delete_earlier(job: Job) -> None:
     for path in job.scratch.iterdir():
         if path.is_file() and path.name != LOCK:
             path.unlink()
-    others = dataset.finished_splits(job.output)
-    if others:
-        dataset.write_tfds(job.output, job.scratch, others)
-    else:
-        for name in ("features.json", "dataset_info.json"):
-            (job.output / name).unlink(missing_ok=True)
+    dataset.rewrite_tfds(job.output, job.scratch)
     for path in (
         *job.output.glob(_shard_pattern(job)),
         job.output / tfrecord.index_name(job.name, job.split),
         job.output / tfrecord.skipped_name(job.name, job.split),
+        job.output / tfrecord.inputs_name(job.name, job.split),
     ):
         path.unlink(missing_ok=True)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from data_prep import files
+
 PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",
@@ -52,6 +54,8 @@ def write(folder: Path) -> None:
                 cut = round(height * TRAIN_FRACTION)
                 boxes = {"train": (0, 0, width, cut), "validation": (0, cut, width, height)}
             for split, box in boxes.items():
-                part = photograph.crop(box)
-                if min(part.size) >= SMALLEST_SIDE:
-                    part.save(folder / split / f"{Path(name).stem}.png")
+                part, file = photograph.crop(box), folder / split / f"{Path(name).stem}.png"
+                # A job that goes on would take a file written anew for another one.
+                if min(part.size) >= SMALLEST_SIDE and not file.exists():
+                    with files.replacing(file, folder) as out:
+                        part.save(out, "PNG")

@@ -1,28 +1,69 @@
-"""The plan of a job: which images, how they are described, and how they are cut into shards."""
+"""The plan of a job: which images and regions, how they are described, and how they are cut into shards."""
 
 import dataclasses
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from data_prep import images as image_files
+from data_prep import inputs
+from data_prep.errors import PrepError
+from data_prep.regions.fh import FH
+from data_prep.regions.instances import Instances
+from data_prep.regions.label_maps import LabelMaps
+from data_prep.regions.panoptic import Panoptic
+from data_prep.regions.region_source import MapMaker, RegionSource
+from data_prep.regions.sam import Sam
 from data_prep.shards import Shard
+from data_prep.sources.folder import open_classes, open_coco, open_folder
+from data_prep.sources.source import Input, Source
+from data_prep.sources.tfds import open_tfds
+from data_prep.sources.webdataset import open_webdataset
 from rmae_jax import tfrecord
 
-REGIONS = ("fh", "none")
-SCALES = (500, 1000, 1500)
-SIGMA = 0.8
-MAX_PIXELS = 1 << 26
+REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps")
 # Pillow refuses more than twice its own limit.
 MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+MOST_SHARDS = 99_999
 
 
-class PrepError(Exception):
-    """Something that the user has to change; the message says what and how, in one line."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """One split of a dataset: what it is made from, and everything that decides its bytes.
+
+    Exactly one of images, tfds and webdataset says where the images are.
+
+    Attributes:
+      output: folder of the dataset; may hold other splits of it.
+      images: folder of image files, searched recursively.
+      annotations: COCO annotation file that lists the images below `images`; without it all of them are taken.
+      classes: whether the folders directly below `images` are classes, whose index becomes the label.
+      tfds: a prepared TFDS dataset and its split, such as coco/2017:train or FOLDER:train.
+      tfds_dir: where TFDS datasets are; by default where TFDS looks.
+      webdataset: tar shards: a pattern such as train-{000000..000127}.tar, or a folder.
+      name: of the dataset, the same for all its splits.
+      split: of the dataset.
+      regions: kinds of regions, KIND or KIND:PATH, separated by commas; "none" for a dataset without regions.
+      scales: of "fh", one layer for each.
+      shards: number of shards; None for one for about 1,000 images.
+      max_pixels: images with more pixels are left out.
+    """
+
+    output: Path
+    images: Path | None = None
+    annotations: Path | None = None
+    classes: bool = False
+    tfds: str | None = None
+    tfds_dir: Path | None = None
+    webdataset: str | None = None
+    name: str = "regions"
+    split: str = "train"
+    regions: str = "fh"
+    scales: tuple[int, ...] = (500, 1000, 1500)
+    shards: int | None = None
+    max_pixels: int = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,23 +71,27 @@ class Job:
     """One split of a dataset to be prepared.
 
     Attributes:
-      images: the image folder.
       output: the dataset's folder.
-      image_ids: paths of the images below the folder, sorted.
-      description: what decides the bytes of the dataset; equal descriptions give equal files.
+      source: of the images.
+      regions: sources of the regions; none for a dataset without them.
+      inputs: the files that decide the bytes of the dataset, with those of `description`.
+      description: what else decides them; equal descriptions and inputs give equal files.
     """
 
-    images: Path
     output: Path
-    image_ids: tuple[str, ...]
+    source: Source
+    regions: tuple[RegionSource, ...]
+    inputs: tuple[Input, ...]
     description: dict[str, Any]
 
     @property
     def name(self) -> str:
+        """Name of the dataset."""
         return self.description["name"]
 
     @property
     def split(self) -> str:
+        """Name of the split."""
         return self.description["split"]
 
     @property
@@ -54,101 +99,145 @@ class Job:
         """Folder for temporary files and reports, deleted when the job is done."""
         return self.output / f".{self.name}-{self.split}.unfinished"
 
-    def shards(self) -> list[Shard]:
-        """The work items: the images in order, cut into pieces whose lengths differ by one at most."""
-        count, total = self.description["num_shards"], len(self.image_ids)
-        scales = tuple(layer["scale"] for layer in self.description["layers"])
+    def shards(self, makers: tuple[MapMaker, ...]) -> list[Shard]:
+        """The work items: the images in order, cut into pieces whose lengths differ by one at most.
+
+        Args:
+          makers: what the sources of regions gave when they were made ready.
+        """
+        count, total = self.description["num_shards"], self.source.num_images
         return [
             Shard(
-                images=self.images,
-                image_ids=self.image_ids[i * total // count : (i + 1) * total // count],
+                images=self.source.slice(i * total // count, (i + 1) * total // count),
+                regions=makers,
+                num_layers=len(self.description["layers"]),
                 path=self.output / tfrecord.shard_name(self.name, self.split, i, count),
                 scratch=self.scratch,
-                scales=scales,
                 max_pixels=self.description["max_pixels"],
             )
             for i in range(count)
         ]
 
 
-def plan(
-    images: Path,
-    output: Path,
-    *,
-    name: str = "regions",
-    split: str = "train",
-    regions: str = "fh",
-    scales: Sequence[int] = SCALES,
-    shards: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> Job:
-    """Lists the images and checks the options; writes nothing.
-
-    Args: see `data_prep.job.prepare`.
+def plan(options: Options) -> Job:
+    """Checks the options and lists the images; writes nothing.
 
     Raises:
-      PrepError: an option is wrong or there are no images.
+      PrepError: an option is wrong, there are no images, or a file that lists them is damaged.
     """
-    images, output = Path(images), Path(output)
-    if not re.fullmatch("[a-z][a-z0-9_]*", name):
-        raise PrepError(f"name {name!r}: lower-case letters, digits and underscores, a letter first")
-    if not re.fullmatch("[a-zA-Z][a-zA-Z0-9_]*", split):
-        raise PrepError(f"split {split!r}: letters, digits and underscores, a letter first")
-    if regions not in REGIONS:
-        raise PrepError(f"regions {regions!r} are not known; choose one of {', '.join(REGIONS)}")
-    if not scales or min(scales) < 1 or len(set(scales)) < len(scales):
-        raise PrepError(f"scales {','.join(map(str, scales))}: different numbers, from 1 up, are needed")
-    if not 1 <= max_pixels <= MOST_PIXELS:
-        raise PrepError(f"max_pixels {max_pixels} is not between 1 and {MOST_PIXELS}")
+    output = Path(options.output)
+    if not re.fullmatch("[a-z][a-z0-9_]*", options.name):
+        raise PrepError(f"name {options.name!r}: lower-case letters, digits and underscores, a letter first")
+    if not re.fullmatch("[a-zA-Z][a-zA-Z0-9_]*", options.split):
+        raise PrepError(f"split {options.split!r}: letters, digits and underscores, a letter first")
+    if not 1 <= options.max_pixels <= MOST_PIXELS:
+        raise PrepError(f"max_pixels {options.max_pixels} is not between 1 and {MOST_PIXELS}")
     if output.exists() and not output.is_dir():
         raise PrepError(f"{output} is a file; give a folder for the dataset")
-    if not images.is_dir():
-        raise PrepError(f"{images} is not a folder; give the folder that holds the images")
-    image_ids = tuple(image_files.find(images))
-    if not image_ids:
-        raise PrepError(f"no images below {images}; looked for {' '.join(sorted(image_files.SUFFIXES))}")
-    if shards is None:
-        shards = default_shards(len(image_ids))
-    if not 1 <= shards <= min(len(image_ids), 99_999):
-        raise PrepError(f"{shards} shards are not between 1 and the number of images, {len(image_ids)}")
+    regions = open_regions(options)
+    source = open_source(options)
+    shards = default_shards(source.num_images) if options.shards is None else options.shards
+    most = min(source.num_images, MOST_SHARDS)
+    if not 1 <= shards <= most:
+        raise PrepError(f"{shards} shards are not between 1 and {most}, for {source.num_images} images")
+    files = (*source.inputs(), *(entry for part in regions for entry in _named(part)))
     description = {
-        "name": name,
-        "split": split,
-        "layers": [
-            {"name": f"fh_{scale}", "method": "felzenszwalb", "scale": scale, "min_size": scale, "sigma": SIGMA}
-            for scale in (scales if regions == "fh" else ())
-        ],
-        "max_pixels": max_pixels,
+        "name": options.name,
+        "split": options.split,
+        "images": source.kind,
+        "layers": [layer for part in regions for layer in part.layers],
+        "classes": list(source.classes),
+        "max_pixels": options.max_pixels,
         "num_shards": shards,
-        "num_images": len(image_ids),
-        "images_sha256": _digest(images, image_ids),
+        "num_images": source.num_images,
+        "inputs_sha256": inputs.digest(files),
     }
-    return Job(images, output, image_ids, description)
+    return Job(output, source, regions, files, description)
+
+
+def open_source(options: Options) -> Source:
+    """The source of the images.
+
+    Raises:
+      PrepError: none or several are given, or the one given holds no images.
+    """
+    given = [name for name in ("images", "tfds", "webdataset") if getattr(options, name) is not None]
+    if len(given) != 1:
+        what = "--images, --tfds or --webdataset"
+        raise PrepError(f"give one of {what}, not " + (" and ".join(f"--{name}" for name in given) or "none"))
+    if options.images is None:
+        if options.annotations is not None or options.classes:
+            raise PrepError(f"--annotations and --classes belong to --images, not to --{given[0]}")
+        if options.tfds_dir is not None and options.tfds is None:
+            raise PrepError(f"--tfds_dir belongs to --tfds, not to --{given[0]}")
+        if options.tfds is not None:
+            return open_tfds(options.tfds, options.tfds_dir)
+        return open_webdataset(options.webdataset)
+    if options.tfds_dir is not None:
+        raise PrepError("--tfds_dir belongs to --tfds, not to --images")
+    folder = Path(options.images)
+    if options.annotations is not None:
+        if options.classes:
+            raise PrepError("give --annotations or --classes, not both")
+        return open_coco(folder, Path(options.annotations))
+    return open_classes(folder) if options.classes else open_folder(folder)
+
+
+def open_regions(options: Options) -> tuple[RegionSource, ...]:
+    """The sources of the regions, in the order in which they are named.
+
+    Raises:
+      PrepError: a kind is not known or given twice, or lacks its path or scales.
+    """
+    if options.regions == "none":
+        return ()
+    parts = [kind.partition(":") for kind in options.regions.split(",")]
+    kinds = [kind for kind, _, _ in parts]
+    unknown = next((kind for kind in kinds if kind not in REGIONS), None)
+    if unknown is not None:
+        raise PrepError(f"regions {unknown!r} are not known; choose from {', '.join(REGIONS)}, or none")
+    if len(set(kinds)) < len(kinds):
+        raise PrepError(f"regions {options.regions}: each kind can be given once")
+    return tuple(_open_regions(kind, Path(path) if path else None, options) for kind, _, path in parts)
+
+
+def _open_regions(kind: str, path: Path | None, options: Options) -> RegionSource:
+    scales = tuple(options.scales)
+    if kind == "fh":
+        if path is not None:
+            raise PrepError(f"regions fh:{path}: fh has no path; give its --scales")
+        if not scales or min(scales) < 1 or len(set(scales)) < len(scales):
+            raise PrepError(f"scales {','.join(map(str, scales))}: different numbers, from 1 up, are needed")
+        return FH(scales)
+    if kind == "sam" and (path is not None or options.tfds is None):
+        return Sam(path or options.images)  # None: in the tar shards
+    if kind == "instances":
+        path = path or options.annotations
+    if path is None:
+        raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
+    if kind == "label_maps" and options.images is not None and path.resolve() == Path(options.images).resolve():
+        raise PrepError(f"regions label_maps:{path}: label maps need a folder of their own, beside that of the images")
+    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps}[kind](Path(path))
+
+
+def _named(part: RegionSource) -> Iterator[Input]:
+    """The files of a source of regions, told from the images' files of the same name."""
+    for entry in part.inputs():
+        yield entry._replace(name=f"{part.layers[0]['name']}/{entry.name}")
 
 
 def default_shards(num_images: int) -> int:
     """One for about 1,000 images; of a small dataset more, so that up to 64 workers share it."""
-    return max(-(-num_images // 1000), min(64, -(-num_images // 8)))
+    return min(max(-(-num_images // 1000), min(64, -(-num_images // 8))), MOST_SHARDS)
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Says in what an earlier job's description (or metadata) differs from this one's, None if in nothing."""
-    if all(before.get(key) == value for key, value in now.items()):
-        return None
+    """Says in what an earlier job's options differ from this one's, None if in nothing; files are compared apart."""
     names = [[layer["name"] for layer in d.get("layers", [])] for d in (before, now)]
     if names[0] != names[1]:
         return f"layers {' '.join(names[0]) or 'none'}, now {' '.join(names[1]) or 'none'}"
-    for key, words in (("max_pixels", "max_pixels"), ("num_images", "number of images"), ("num_shards", "shards")):
+    words = {"images": "images of kind", "layers": "layers", "classes": "classes", "max_pixels": "max_pixels"}
+    for key, word in (words | {"num_shards": "shards"}).items():
         if before.get(key) != now[key]:
-            return f"{words} {before.get(key)}, now {now[key]}"
-    return "the image files were others (paths or sizes)"
-
-
-def _digest(folder: Path, image_ids: Sequence[str]) -> str:
-    """Of paths and sizes: enough to notice that the folder changed, without reading it twice."""
-    digest = hashlib.sha256()
-    for image_id in image_ids:
-        path = folder / image_id
-        size = path.stat().st_size if path.exists() else -1  # a link to nowhere
-        digest.update(f"{image_id}\0{size}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+            return f"{word} {before.get(key)}, now {now[key]}"
+    return None

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data_prep import felzenszwalb, files, images
+from data_prep import files, images
+from data_prep.regions.region_source import MapMaker
+from data_prep.sources.source import Item, Slice
 from rmae_jax import records, tfrecord
 
 
@@ -16,20 +18,25 @@ class Shard:
     """What to read and where to write.
 
     Attributes:
-      images: the image folder.
-      image_ids: the shard's images, paths below the folder.
+      images: the shard's images.
+      regions: make the label maps of each image.
+      num_layers: named layers of all makers together.
       path: the finished shard.
       scratch: folder for temporary files and the report, on the file system of `path`.
-      scales: one Felzenszwalb-Huttenlocher layer for each; none for a dataset without regions.
       max_pixels: larger images are left out.
     """
 
-    images: Path
-    image_ids: tuple[str, ...]
+    images: Slice
+    regions: tuple[MapMaker, ...]
+    num_layers: int
     path: Path
     scratch: Path
-    scales: tuple[int, ...]
     max_pixels: int
+
+    @property
+    def report_path(self) -> Path:
+        """Where the shard's report is written, before the shard takes its name."""
+        return self.scratch / f"{self.path.name}.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Report:
     Attributes:
       offsets: of each frame in the file, in bytes.
       lengths: of each record's data, in bytes.
-      num_regions: sum over the records, for each layer.
+      num_regions: sum over the records, for each named layer.
       skipped: image_id and reason of each image left out.
     """
 
@@ -54,7 +61,15 @@ class Report:
         return sum(self.lengths) + len(self.lengths) * (tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES)
 
 
-def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Report:
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Of a report, what is kept in memory while a job runs: the number of records, and the images left out."""
+
+    num_examples: int
+    skipped: list[dict[str, str]]
+
+
+def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Summary:
     """Writes a shard and, before the shard takes its name, its report: a shard with its final name is complete.
 
     Args:
@@ -62,66 +77,77 @@ def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Report:
       advance: called after each image.
 
     Raises:
-      OSError: the shard cannot be written. Images that cannot be read are skipped and reported.
+      OSError: the shard cannot be written, or a file of many images cannot be read on. Single images that cannot be
+        read are skipped and reported.
     """
-    report = Report([], [], [0] * len(shard.scales), [])
+    report = Report([], [], [0] * shard.num_layers, [])
     with files.replacing(shard.path, shard.scratch) as out:
-        for image_id in shard.image_ids:
+        for item in shard.images:
             try:
-                record = make_record(shard, image_id)
+                record = make_record(shard, item)
             except images.BadImage as error:
-                report.skipped.append({"image_id": image_id, "reason": str(error)})
+                report.skipped.append({"image_id": item.image_id, "reason": str(error)})
             else:
                 data = records.encode(record)
                 report.offsets.append(out.tell())
                 report.lengths.append(len(data))
                 out.write(tfrecord.frame(data))
-                for layer, count in enumerate(record.num_regions):
+                for layer, count in zip(record.region_layers, record.num_regions, strict=True):
                     report.num_regions[layer] += count
             advance()
-        with files.replacing(_report_path(shard), shard.scratch) as report_out:
+        with files.replacing(shard.report_path, shard.scratch) as report_out:
             report_out.write(json.dumps(dataclasses.asdict(report)).encode())
-    return report
+    return _summary(report)
 
 
-def finished(shard: Shard) -> Report | None:
-    """The report of a shard that an earlier run has finished, None if it has to be written."""
+def finished(shard: Shard) -> Summary | None:
+    """The summary of a shard that an earlier run has finished, None if it has to be written."""
     try:
-        report = Report(**json.loads(_report_path(shard).read_bytes()))
-        return report if shard.path.stat().st_size == report.num_bytes else None
+        report = read_report(shard)
+        return _summary(report) if shard.path.stat().st_size == report.num_bytes else None
     except FileNotFoundError:
         return None
 
 
-def make_record(shard: Shard, image_id: str) -> records.Record:
-    """Reads one image and finds its regions on the pixels that training will decode.
+def read_report(shard: Shard) -> Report:
+    """The report of a finished shard."""
+    return Report(**json.loads(shard.report_path.read_bytes()))
+
+
+def make_record(shard: Shard, item: Item) -> records.Record:
+    """Reads one image and makes its regions on the pixels that training will decode.
 
     Raises:
-      BadImage: the file cannot be read, is no usable image, or has more regions than a label map holds.
+      BadImage: the file cannot be read, is no usable image, or its regions cannot be made.
     """
     try:
-        image_id.encode()
+        item.image_id.encode()
     except UnicodeEncodeError as error:
         raise images.BadImage("the file's name is not UTF-8") from error
     try:
-        data = (shard.images / image_id).read_bytes()
+        data = item.read()
     except OSError as error:
-        raise images.BadImage(f"cannot be read: {error.strerror}") from error
+        raise images.BadImage(f"cannot be read: {error.strerror or error}") from error
     jpeg, pixels = images.load(data, shard.max_pixels)
-    try:
-        layers = felzenszwalb.layers(pixels, shard.scales)
-    except ValueError as error:
-        raise images.BadImage(str(error)) from error
+    layers = [maps for make in shard.regions for maps in make(item, data, pixels)]
+    maps = np.concatenate([np.empty((0, *pixels.shape[:2]), np.uint16), *layers])
     return records.Record(
         image=jpeg,
-        image_id=image_id,
+        image_id=item.image_id,
         height=pixels.shape[0],
         width=pixels.shape[1],
-        region_layers=tuple(range(len(layers))),
-        packed_regions=records.pack_regions(layers),
-        num_regions=tuple(int(np.max(layer)) for layer in layers),
+        region_layers=tuple(_repeat(len(maps) for maps in layers)),
+        packed_regions=records.pack_regions(maps),
+        num_regions=tuple(int(np.max(one)) for one in maps),
+        label=item.label,
     )
 
 
-def _report_path(shard: Shard) -> Path:
-    return shard.scratch / f"{shard.path.name}.json"
+def _repeat(counts: Iterator[int]) -> Iterator[int]:
+    """The index of each count, that many times."""
+    for index, count in enumerate(counts):
+        yield from [index] * count
+
+
+def _summary(report: Report) -> Summary:
+    return Summary(len(report.offsets), report.skipped)

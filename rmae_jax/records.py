@@ -92,7 +92,7 @@ def decode_image(jpeg: bytes) -> UInt8[np.ndarray, "height width 3"]:
 
 def encode(record: Record) -> bytes:
     """Serialises a record; equal records give equal bytes."""
-    example = _Example()
+    example = Example()
     feature = example.features.feature
     feature["image"].bytes_list.value.append(record.image)
     feature["image_id"].bytes_list.value.append(record.image_id.encode())
@@ -113,7 +113,7 @@ def decode(data: bytes) -> Record:
       ValueError: the bytes are not a `tf.train.Example` or lack a field of the schema.
     """
     try:
-        feature = _Example.FromString(data).features.feature
+        feature = Example.FromString(data).features.feature
     except message.DecodeError as error:
         raise ValueError(f"not a tf.train.Example: {error}") from error
     missing = [name for name in FIELDS if name not in feature and name not in OPTIONAL_FIELDS]
@@ -174,4 +174,4 @@ def _example_class() -> type[message.Message]:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
-_Example = _example_class()
+Example = _Example = _example_class()

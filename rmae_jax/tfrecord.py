@@ -7,8 +7,9 @@ A dataset's folder holds, for each split:
 
     NAME-SPLIT.tfrecord-00000-of-00064   the shards
     NAME-SPLIT.index.npy                 int64 (N, 3): shard, offset of the frame, length of the data
-    NAME-SPLIT.json                      name, split, layers, shard_lengths, num_examples, num_skipped
+    NAME-SPLIT.json                      name, split, layers, classes, shard_lengths, num_examples, num_skipped
     NAME-SPLIT.skipped.jsonl             a line for each image left out: image_id, reason
+    NAME-SPLIT.inputs.jsonl              a line for each file that it was made from: [name, bytes, time of change]
 
 beside the features.json and dataset_info.json that make it a TFDS dataset.
 """
@@ -39,6 +40,11 @@ def metadata_name(name: str, split: str) -> str:
 def skipped_name(name: str, split: str) -> str:
     """File name of a split's report of images left out."""
     return f"{name}-{split}.skipped.jsonl"
+
+
+def inputs_name(name: str, split: str) -> str:
+    """File name of the list of files that a split was made from."""
+    return f"{name}-{split}.inputs.jsonl"
 
 
 def frame(data: bytes) -> bytes:

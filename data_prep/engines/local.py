@@ -1,29 +1,26 @@
-"""Shards written by parallel processes."""
+"""Shards written by processes of this machine."""
 
 import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
-import numpy as np
-
-from data_prep import felzenszwalb, shards
-from data_prep.shards import Report, Shard
+from data_prep.engines.attempt import ATTEMPTS, Failure, Outcomes, attempt
+from data_prep.shards import Shard, Summary
 
 POLL_SECONDS = 0.2
 
-_num_done = None  # in a worker: the count of images that all workers share
 
+def write_all(pending: Sequence[Shard], workers: int, progress: Callable[[int], None]) -> Outcomes:
+    """Writes shards in `workers` processes, in this one if it is 1; yields each with its outcome when it is done.
 
-def write_all(
-    pending: Sequence[Shard], workers: int, progress: Callable[[int], None]
-) -> Iterator[tuple[Shard, Report]]:
-    """Writes shards in `workers` processes, in this one if it is 1; yields each with its report when it is done.
-
-    When the caller stops listening, is interrupted or dies (SIGKILL included), the workers end at once.
+    A worker that dies is replaced, and its shard is tried again. When the caller stops listening, is interrupted or
+    dies (SIGKILL included), the workers end at once.
 
     Args:
       pending: the work items.
@@ -31,63 +28,135 @@ def write_all(
       progress: called now and then with the number of images done so far.
 
     Raises:
-      concurrent.futures.process.BrokenProcessPool: a worker died.
-      OSError: a shard cannot be written.
+      OSError: the disk is full or cannot be written at all.
     """
     if workers == 1 or not pending:
         yield from _write_here(pending, progress)
         return
-    if pending[0].scales:
-        # Compiled once here, the kernels come from Numba's cache in every worker.
-        felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), pending[0].scales)
     context = multiprocessing.get_context("spawn")
-    done = context.Value("q")
     # Nothing is ever sent: the workers' end reads end-of-file when this process closes its end or dies.
     their_end, our_end = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(min(workers, len(pending)), context, _start_worker, (done, their_end))
+    counts = context.Array("q", min(workers, len(pending)), lock=False)
+    waiting = deque((shard, 1) for shard in pending)  # with the number of the attempt
+    finished = 0
+    workers_made: list[_Worker] = []
     try:
         with _interrupts_held_back():
-            waiting = {executor.submit(_write_in_worker, shard): shard for shard in pending}
-        while waiting:
-            ready, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
-            progress(done.value)
-            for future in ready:
-                yield waiting.pop(future), future.result()
+            workers_made = [_Worker(context, counts, number, their_end) for number in range(len(counts))]
+        for worker in workers_made:
+            worker.give(*waiting.popleft())
+        busy = list(workers_made)
+        while busy:
+            ready = wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)], POLL_SECONDS)
+            progress(finished + sum(counts))
+            for worker in [w for w in busy if w.connection in ready or w.process.sentinel in ready]:
+                outcome = worker.outcome()
+                if outcome is None and worker.attempts < ATTEMPTS:
+                    waiting.append((worker.shard, worker.attempts + 1))
+                else:
+                    finished += len(worker.shard.images)
+                    yield worker.shard, outcome or Failure(worker.death())
+                counts[worker.number] = 0
+                if outcome is None and waiting:
+                    with _interrupts_held_back():
+                        worker.start(context, counts, their_end)
+                if waiting:
+                    worker.give(*waiting.popleft())
+                else:
+                    busy.remove(worker)
     finally:
         our_end.close()
-        executor.shutdown(cancel_futures=True)
+        for worker in workers_made:
+            worker.process.join()
         their_end.close()
 
 
-def _write_here(pending: Sequence[Shard], progress: Callable[[int], None]) -> Iterator[tuple[Shard, Report]]:
+def _write_here(pending: Sequence[Shard], progress: Callable[[int], None]) -> Outcomes:
     done = 0
 
-    def advance():
-        nonlocal done
-        done += 1
-        progress(done)
-
     for shard in pending:
-        yield shard, shards.write(shard, advance)
+        start = done
+
+        def advance():
+            nonlocal done
+            done += 1
+            progress(done)
+
+        def restart(start=start):
+            nonlocal done
+            done = start
+
+        yield shard, attempt(shard, advance, restart)
+        done = start + len(shard.images)
 
 
-def _start_worker(done, their_end) -> None:
-    global _num_done
-    _num_done = done
+class _Worker:
+    """A process, and the shard that it was given."""
+
+    def __init__(self, context: Any, counts: Any, number: int, lifeline: Connection):
+        self.number = number
+        self.start(context, counts, lifeline)
+
+    def start(self, context: Any, counts: Any, lifeline: Connection) -> None:
+        """Starts the process, or another in the place of one that died."""
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, counts, self.number, lifeline), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, shard: Shard, attempts: int) -> None:
+        """Hands over a shard."""
+        self.shard, self.attempts = shard, attempts
+        with suppress(BrokenPipeError):  # where it died, `outcome` will say so
+            self.connection.send(shard)
+
+    def outcome(self) -> Summary | Failure | None:
+        """What became of the shard; None if the process died.
+
+        Raises:
+          OSError: what made the worker give up.
+        """
+        try:
+            outcome = self.connection.recv()
+        except (EOFError, OSError):  # OSError where it died within a message
+            self.process.join()
+            self.connection.close()
+            return None
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    def death(self) -> str:
+        """How the process ended."""
+        code = self.process.exitcode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return f"its process ended {how} {ATTEMPTS} times, perhaps for want of memory: use fewer --workers"
+
+
+def _work(connection: Connection, counts: Any, number: int, lifeline: Connection) -> None:
+    """A worker's main function: writes the shards that it is given, until it is given no more."""
 
     def exit_with_parent():
-        their_end.poll(None)
+        lifeline.poll(None)
         os._exit(1)
 
-    threading.Thread(target=exit_with_parent, daemon=True).start()
-
-
-def _write_in_worker(shard: Shard) -> Report:
     def advance():
-        with _num_done.get_lock():
-            _num_done.value += 1
+        counts[number] += 1
 
-    return shards.write(shard, advance)
+    def restart():
+        counts[number] = 0
+
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    while True:
+        try:
+            shard = connection.recv()
+        except EOFError:
+            return
+        try:
+            outcome = attempt(shard, advance, restart)
+        except OSError as error:
+            outcome = error
+        connection.send(outcome)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -13,6 +13,7 @@ from data_prep.sources.source import Input, Item
 LabelMaps = UInt16[np.ndarray, "maps height width"]
 
 
+@runtime_checkable
 class MapMaker(Protocol):
     """Makes the label maps of one image, in any process; small, and picklable."""
 
@@ -29,6 +30,7 @@ class MapMaker(Protocol):
         """
 
 
+@runtime_checkable
 class RegionSource(Protocol):
     """Where regions come from.
 
@@ -49,7 +51,12 @@ class RegionSource(Protocol):
         """
 
 
-def fit(maps: LabelMaps, data: bytes, pixels: UInt8[np.ndarray, "height width 3"], what: str) -> LabelMaps:
+def fit(
+    maps: UInt16[np.ndarray, "maps drawn_height drawn_width"],
+    data: bytes,
+    pixels: UInt8[np.ndarray, "height width 3"],
+    what: str,
+) -> LabelMaps:
     """Brings label maps that were drawn on an image file upright, as its pixels are.
 
     Maps of the size of the upright image are taken as they are. Maps of the size of the pixels that lie in the

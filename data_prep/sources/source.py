@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Input(NamedTuple):
@@ -38,6 +38,7 @@ class Item:
     beside: Callable[[str], bytes] | None = None
 
 
+@runtime_checkable
 class Slice(Protocol):
     """Consecutive images of a source; small, and picklable."""
 
@@ -46,6 +47,7 @@ class Slice(Protocol):
     def __iter__(self) -> Iterator[Item]: ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images, in an order that does not change.
 

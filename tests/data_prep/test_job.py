@@ -166,6 +166,7 @@ def test_index_and_metadata_describe_the_shards(dataset):
         "regions-train.json",
         "regions-train.index.npy",
         "regions-train.skipped.jsonl",
+        "regions-train.inputs.jsonl",
         *(f"regions-train.tfrecord-0000{i}-of-00003" for i in range(3)),
     }
 
@@ -241,10 +242,19 @@ def test_other_images_are_refused_and_overwritten_on_demand(folder, dataset, tmp
     with open(images / "astronaut.jpg", "ab") as file:
         file.write(b"\0")
     options = {"scales": SCALES, "shards": 3, "workers": 1}
-    with pytest.raises(jobs.PrepError, match="the image files were others"):
+    with pytest.raises(jobs.PrepError, match=r"astronaut.jpg had \d+ bytes, now \d+ bytes; use --overwrite"):
         jobs.prepare(images, output, **options)
+    shutil.copy2(folder / "astronaut.jpg", images)
+    jobs.prepare(images, output, **options)
+    os.utime(images / "astronaut.jpg", ns=(0, 1_500_000_000_000_000_000))
+    with pytest.raises(jobs.PrepError, match=r"astronaut.jpg was modified: 20\S+ \S+, now 2017-07-14 02:40:00.000;"):
+        jobs.prepare(images, output, **options)
+    shutil.copy2(folder / "astronaut.jpg", images / "another.jpg")
+    with pytest.raises(jobs.PrepError, match="another.jpg is new;"):
+        jobs.prepare(images, output, **options)
+    (images / "another.jpg").unlink()
     (images / "astronaut.jpg").unlink()
-    with pytest.raises(jobs.PrepError, match="number of images 10, now 9; use --overwrite"):
+    with pytest.raises(jobs.PrepError, match="astronaut.jpg is gone; use --overwrite"):
         jobs.prepare(images, output, **options)
     jobs.prepare(images, output, **options | {"shards": 2}, overwrite=True)
     jobs.prepare(images, tmp_path / "new", **options | {"shards": 2})
@@ -354,9 +364,9 @@ def test_a_name_that_is_not_utf8_is_skipped(folder, tmp_path):
 
 def test_shards_cut_the_images_evenly(folder):
     for count in (1, 3, 7, 10):
-        job = plan.plan(folder, folder / "out", shards=count)
-        cut = [shard.image_ids for shard in job.shards()]
-        assert sum(cut, ()) == job.image_ids
+        job = plan.plan(plan.Options(images=folder, output=folder / "out", shards=count))
+        cut = [tuple(item.image_id for item in shard.images) for shard in job.shards(())]
+        assert sum(cut, ()) == job.source.image_ids
         assert max(map(len, cut)) - min(map(len, cut)) <= 1
 
 

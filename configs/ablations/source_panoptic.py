@@ -1,0 +1,15 @@
+"""Ablation: regions are COCO's panoptic segments (a dataset prepared with --regions=panoptic:FILE).
+
+python main.py --config=configs/ablations/source_panoptic.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.data.region_layers = "panoptic"
+    return config

@@ -1,0 +1,15 @@
+"""Ablation: regions are SAM's masks (a dataset prepared with --regions=sam:MASKS).
+
+python main.py --config=configs/ablations/source_sam.py --workdir=RUN --config.data.path=DATASET
+"""
+
+import ml_collections
+
+from configs import rmae_b
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The recipe."""
+    config = rmae_b.get_config()
+    config.data.region_layers = "sam"
+    return config

@@ -1,0 +1,47 @@
+"""One work item, tried several times: what every engine does with it."""
+
+import dataclasses
+import errno
+from collections.abc import Callable, Iterator
+
+from data_prep import shards
+from data_prep.shards import Shard, Summary
+
+ATTEMPTS = 3
+# Trying again is of no use, and neither is going on with the others.
+HOPELESS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG))
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A shard that could not be written, and why; the job goes on with the others."""
+
+    reason: str
+
+
+Outcomes = Iterator[tuple[Shard, Summary | Failure]]
+
+
+def attempt(shard: Shard, advance: Callable[[], None], restart: Callable[[], None] = lambda: None) -> Summary | Failure:
+    """Writes a shard; tries again where that fails.
+
+    Args:
+      shard: the work item.
+      advance: called after each image.
+      restart: called before each further attempt, which begins with the first image.
+
+    Raises:
+      OSError: the disk is full or cannot be written at all.
+    """
+    for number in range(ATTEMPTS):
+        if number:
+            restart()
+        try:
+            return shards.write(shard, advance)
+        except OSError as error:
+            if error.errno in HOPELESS:
+                raise
+            reason = str(error)
+        except Exception as error:  # whatever it is, the other shards are not affected
+            reason = f"{type(error).__name__}: {error}"
+    return Failure(" ".join(reason.split()))

@@ -1,0 +1,121 @@
+"""The flags of `python -m data_prep`; their names and defaults are those of `data_prep.plan.Options`."""
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+
+from data_prep.job import MAX_BAD
+from data_prep.plan import REGIONS, Options
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
+RUNNERS = ("local", "beam")
+
+
+def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
+    """Parses a command line; exits with status 2 where it is wrong.
+
+    Returns:
+      What decides the dataset, and how the job is to run: workers, runner, beam_options, max_bad, overwrite.
+    """
+    own, separator, behind = _split(arguments)
+    parser = _parser()
+    flags = parser.parse_args(own)
+    if flags.runner == "beam":
+        if flags.workers is not None:
+            parser.error("--workers is for local processes; give Beam's own options behind --")
+    elif separator:
+        parser.error("options behind -- are Beam's; they need --runner=beam")
+    flags.beam_options = behind if flags.runner == "beam" else None
+    return Options(**{name: getattr(flags, name) for name in DEFAULTS}), flags
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    if "--" not in arguments:
+        return arguments, False, []
+    at = arguments.index("--")
+    return arguments[:at], True, arguments[at + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep",
+        usage="%(prog)s (--images=DIR | --tfds=NAME:SPLIT | --webdataset=TARS) --output=DATASET [options] "
+        "[-- BEAM OPTIONS]",
+        description="Prepares photographs for R-MAE: puts region maps beside them and writes TFRecord shards that "
+        "TFDS reads. A run that was killed resumes when the same command is given again.",
+        epilog="docs/data.md has an example for every source of images and regions, and the rules for odd images. "
+        "python -m data_prep.verify DATASET checks a dataset, python -m data_prep.show DATASET draws it.",
+    )
+    images = parser.add_argument_group("images, from one of")
+    images.add_argument("--images", type=Path, metavar="DIR", help="folder of image files, searched recursively")
+    images.add_argument("--tfds", metavar="NAME:SPLIT", help="prepared TFDS dataset: coco/2017:train, or FOLDER:train")
+    images.add_argument(
+        "--webdataset", metavar="TARS", help="tar shards: 'train-{000000..000127}.tar', 'DIR/*.tar', or a folder"
+    )
+    images.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="COCO annotation file: of --images, takes those it lists"
+    )
+    images.add_argument(
+        "--classes", action="store_true", help="the folders directly below --images are classes (ImageNet)"
+    )
+    images.add_argument("--tfds_dir", type=Path, metavar="DIR", help="where TFDS datasets are (default: as TFDS)")
+    regions = parser.add_argument_group("regions")
+    regions.add_argument(
+        "--regions",
+        default=DEFAULTS["regions"],
+        metavar="KIND[:PATH],...",
+        help=f"of {', '.join(REGIONS)}, one or several; or none. instances and panoptic take COCO's annotation "
+        "file, label_maps a folder, sam a folder (default: the JSON files beside the images) (default: %(default)s)",
+    )
+    regions.add_argument(
+        "--scales",
+        type=_scales,
+        default=DEFAULTS["scales"],
+        metavar="N,N,...",
+        help="of fh: scale and smallest region, in pixels, of each layer "
+        f"(default: {','.join(map(str, DEFAULTS['scales']))})",
+    )
+    dataset = parser.add_argument_group("dataset")
+    dataset.add_argument(
+        "--output", type=Path, required=True, metavar="DATASET", help="folder of the dataset; splits share it"
+    )
+    dataset.add_argument("--name", default=DEFAULTS["name"], help="name of the dataset (default: %(default)s)")
+    dataset.add_argument("--split", default=DEFAULTS["split"], help="name of the split (default: %(default)s)")
+    dataset.add_argument("--shards", type=int, metavar="N", help="number of shards (default: one for 1,000 images)")
+    dataset.add_argument(
+        "--max_bad",
+        type=float,
+        default=MAX_BAD,
+        metavar="FRACTION",
+        help="largest fraction of the images that may be left out as bad (default: %(default)s)",
+    )
+    dataset.add_argument(
+        "--max_pixels",
+        type=int,
+        default=DEFAULTS["max_pixels"],
+        metavar="N",
+        help="images with more pixels count as bad; bounds a worker's memory, of which fh takes 140 bytes a pixel "
+        "(default: %(default)s)",
+    )
+    dataset.add_argument(
+        "--overwrite", action="store_true", help="delete what an earlier run wrote for this split, and start anew"
+    )
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--runner",
+        choices=RUNNERS,
+        default="local",
+        help="local processes, or Apache Beam with the options behind -- (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--workers", type=int, metavar="N", help=f"local processes (default: {len(os.sched_getaffinity(0))}, the CPUs)"
+    )
+    return parser
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(scale) for scale in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 500,1000") from None

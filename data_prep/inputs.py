@@ -1,0 +1,58 @@
+"""The files that a split was made from: listed beside it, so that a later run can say which of them changed."""
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from data_prep.sources.source import Input
+
+
+def write(inputs: Iterable[Input], out: BinaryIO) -> None:
+    """Writes a line [name, size, modified] for each file."""
+    out.writelines(json.dumps(entry).encode() + b"\n" for entry in inputs)
+
+
+def read(path: Path) -> Iterator[Input]:
+    """Reads what `write` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such list.
+    """
+    with path.open("rb") as lines:
+        for line in lines:
+            yield Input(*json.loads(line))
+
+
+def digest(inputs: Iterable[Input]) -> str:
+    """SHA-256 of names and sizes; without the times, which differ between copies of the same files."""
+    sha = hashlib.sha256()
+    for entry in inputs:
+        sha.update(f"{entry.name}\0{entry.size}\n".encode(errors="surrogateescape"))
+    return sha.hexdigest()
+
+
+def difference(before: Iterable[Input], now: Iterable[Input]) -> str | None:
+    """Names the first file that differs, and in what; None if none does."""
+    before, now = {entry.name: entry for entry in before}, {entry.name: entry for entry in now}
+    for name, entry in now.items():
+        earlier = before.get(name)
+        if earlier is None:
+            return f"{name} is new"
+        if earlier.size != entry.size:
+            return f"{name} had {_size(earlier)}, now {_size(entry)}"
+        if earlier.modified != entry.modified:
+            return f"{name} was modified: {_time(earlier)}, now {_time(entry)}"
+    gone = next((name for name in before if name not in now), None)
+    return None if gone is None else f"{gone} is gone"
+
+
+def _size(entry: Input) -> str:
+    return "no file" if entry.size < 0 else f"{entry.size} bytes"
+
+
+def _time(entry: Input) -> str:
+    moment = datetime.datetime.fromtimestamp(entry.modified / 1e9, datetime.UTC)
+    return moment.isoformat(" ", "milliseconds").removesuffix("+00:00")

@@ -1,0 +1,67 @@
+"""Progress with rate and time left: a bar on a terminal, a line every ten seconds elsewhere."""
+
+import shutil
+import sys
+import time
+
+LINE_SECONDS = 10
+
+
+def reporter(unit: str = "image") -> "Bar | Lines":
+    """What suits standard error; called with the number done, that of earlier runs included, and the number of all."""
+    return Bar(unit) if sys.stderr.isatty() else Lines(unit)
+
+
+class Lines:
+    """Progress as lines, for logs."""
+
+    def __init__(self, unit: str):
+        self.unit = unit
+        self.started_at = None
+        self.done_before = 0
+        self.printed_at = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether there was anything to do."""
+        return self.started_at is not None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self.started_at is None:
+            self.started_at, self.done_before, self.printed_at = now, done, now
+            print(f"{total} {self.unit}s" + (f", {done} of them done before" if done else ""), file=sys.stderr)
+        elif now - self.printed_at >= LINE_SECONDS:
+            rate = (done - self.done_before) / (now - self.started_at)
+            left = f"{(total - done) / rate:.0f} s left" if rate else "time left unknown"
+            print(f"{done} of {total} {self.unit}s, {rate:.1f} {self.unit}s/s, {left}", file=sys.stderr, flush=True)
+            self.printed_at = now
+
+    def close(self) -> None:
+        """Ends the last line."""
+
+
+class Bar:
+    """Progress as a bar, for terminals."""
+
+    def __init__(self, unit: str):
+        self.unit = unit
+        self.bar = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there was anything to do."""
+        return self.bar is not None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.bar is None:
+            from tqdm import tqdm  # here: a job that is finished already need not wait for it
+
+            columns, lines = shutil.get_terminal_size()  # tqdm prints nothing on a terminal that gives no size
+            self.bar = tqdm(total=total, initial=done, unit=self.unit, smoothing=0.1, ncols=columns, nrows=lines)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()

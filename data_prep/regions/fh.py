@@ -1,0 +1,50 @@
+"""Felzenszwalb-Huttenlocher regions, found on the very pixels that training will decode."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from data_prep import felzenszwalb, images
+from data_prep.regions.region_source import LabelMaps
+from data_prep.sources.source import Input, Item
+
+SIGMA = 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class FH:
+    """A layer of one label map for each scale, see `data_prep.felzenszwalb.layers`."""
+
+    scales: tuple[int, ...]
+
+    @property
+    def layers(self) -> tuple[dict[str, Any], ...]:
+        """Metadata of the layers."""
+        return tuple(
+            {"name": f"fh_{scale}", "method": "felzenszwalb", "scale": scale, "min_size": scale, "sigma": SIGMA}
+            for scale in self.scales
+        )
+
+    def inputs(self) -> Iterator[Input]:
+        """No files."""
+        return iter(())
+
+    def ready(self, scratch: Path) -> "FH":
+        """Compiles the kernels once: every worker takes them from Numba's cache."""
+        felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), self.scales, SIGMA)
+        return self
+
+    def __call__(self, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
+        """The label map of each scale.
+
+        Raises:
+          BadImage: a layer has more regions than a label map holds.
+        """
+        try:
+            return [layer[None] for layer in felzenszwalb.layers(pixels, self.scales, SIGMA)]
+        except ValueError as error:
+            raise images.BadImage(str(error)) from error

@@ -1,0 +1,122 @@
+"""Images in a folder: all of them, those of class folders, or those that a COCO annotation file lists."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep import images
+from data_prep.errors import PrepError
+from data_prep.sources.source import Input, Item, input_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Image files below a folder, in order; a whole source as well as a slice of one.
+
+    Attributes:
+      kind: of the source, see `data_prep.sources.source.Source`.
+      folder: that the files lie below.
+      image_ids: their paths below it, with forward slashes.
+      classes: names of the class folders, if the first part of each path is its class.
+      listed_in: the annotation file that lists the images, if one does.
+    """
+
+    kind: str
+    folder: Path
+    image_ids: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    listed_in: Path | None = None
+
+    @property
+    def num_images(self) -> int:
+        """How many images there are."""
+        return len(self.image_ids)
+
+    def inputs(self) -> Iterator[Input]:
+        """The annotation file, then every image, in order."""
+        if self.listed_in is not None:
+            yield input_file(self.listed_in, self.listed_in.name)
+        for image_id in self.image_ids:
+            yield input_file(self.folder / image_id, image_id)
+
+    def slice(self, start: int, stop: int) -> "Files":
+        """The images from number `start` to `stop`, which is excluded."""
+        return dataclasses.replace(self, image_ids=self.image_ids[start:stop])
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[Item]:
+        label = {name: index for index, name in enumerate(self.classes)}
+        for image_id in self.image_ids:
+            read = functools.partial(Path.read_bytes, self.folder / image_id)
+            yield Item(image_id, read, label[image_id.partition("/")[0]] if label else -1)
+
+
+def open_folder(folder: Path) -> Files:
+    """All image files below a folder.
+
+    Raises:
+      PrepError: the folder is missing or holds no images.
+    """
+    return Files("folder", folder, _find(folder))
+
+
+def open_classes(folder: Path) -> Files:
+    """All image files below a folder of class folders, as ImageNet has them.
+
+    The names of the folders directly below it, sorted, are the classes; those without images count as well.
+
+    Raises:
+      PrepError: the folder is missing or holds no images, or an image lies in no class folder.
+    """
+    image_ids = _find(folder)
+    loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
+    if loose is not None:
+        raise PrepError(f"{folder / loose} lies in no class folder; move it, or leave --classes out")
+    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    known = set(classes)
+    hidden = next((image_id for image_id in image_ids if image_id.partition("/")[0] not in known), None)
+    if hidden is not None:
+        raise PrepError(f"{folder / hidden} lies in a hidden folder; move it, or leave --classes out")
+    return Files("classes", folder, image_ids, classes)
+
+
+def open_coco(folder: Path, annotations: Path) -> Files:
+    """The images that a COCO annotation file lists ("instances" or "image_info"), sorted by file name.
+
+    Raises:
+      PrepError: the folder or the file is missing, or the file is no COCO annotation file or lists no images.
+    """
+    _check_folder(folder)
+    try:
+        with annotations.open("rb") as file:
+            listed = json.load(file)["images"]
+        names = {str(image["file_name"]) for image in listed}
+    except OSError as error:
+        raise PrepError(f"{annotations} cannot be read: {error.strerror}; give a COCO annotation file") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PrepError(
+            f"{annotations} is no COCO annotation file: it needs a list 'images' of entries with 'file_name'"
+        ) from error
+    if not names:
+        raise PrepError(f"{annotations} lists no images")
+    outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)
+    if outside is not None:
+        raise PrepError(f"{annotations}: file_name {outside!r} does not lie below the image folder")
+    return Files("coco", folder, tuple(sorted(names)), listed_in=annotations)
+
+
+def _find(folder: Path) -> tuple[str, ...]:
+    _check_folder(folder)
+    image_ids = tuple(images.find(folder))
+    if not image_ids:
+        raise PrepError(f"no images below {folder}; looked for {' '.join(sorted(images.SUFFIXES))}")
+    return image_ids
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise PrepError(f"{folder} is not a folder; give the folder that holds the images")
