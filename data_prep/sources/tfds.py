@@ -1,0 +1,300 @@
+"""Images of a prepared TFDS dataset, in TFRecord or ArrayRecord shards, read without TensorFlow.
+
+What tfds knows (features, splits, names and lengths of the shards) is asked of it once, where the source is opened;
+the workers need it not.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from data_prep.errors import PrepError
+from data_prep.sources.pieces import Counted, Piece
+from data_prep.sources.source import Input, Item, input_file
+from rmae_jax import records, tfrecord
+
+INFO = "dataset_info.json"
+IDS = ("image_id", "image/filename", "file_name", "filename", "image/id", "id")  # the first that there is
+_BATCH = 8  # examples of an ArrayRecord shard that are held in memory
+_FRAMING_BYTES = tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """Which features of an example are read; None for what the dataset does not have.
+
+    Attributes:
+      image: holds the bytes of an image file.
+      image_id: text or a whole number.
+      label: a whole number, -1 for none.
+      num_classes: of a label whose classes have names, which it must stay below.
+    """
+
+    image: str
+    image_id: str | None
+    label: str | None
+    num_classes: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Consecutive examples of a split; a slice of a source."""
+
+    pieces: tuple[Piece, ...]
+    split: str
+    fields: Fields
+    array_record: bool
+
+    def __len__(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def __iter__(self) -> Iterator[Item]:
+        read = _array_records if self.array_record else _tfrecords
+        for piece in self.pieces:
+            for index, data in enumerate(read(piece), piece.start):
+                yield self._item(data, f"{self.split}/{piece.number:05d}-{index:06d}")
+
+    def _item(self, data: bytes, place: str) -> Item:
+        """What is wrong with an example only its `read` tells: the others are not affected."""
+        image_id, fields = place, self.fields
+        try:
+            features = records.Example.FromString(data).features.feature
+            if fields.image_id is not None:
+                value = _value(features, fields.image_id, "bytes_list", "int64_list")
+                image_id = value.decode() if isinstance(value, bytes) else str(value)
+            label = -1 if fields.label is None else _value(features, fields.label, "int64_list")
+            if label < -1 or (fields.num_classes is not None and label >= fields.num_classes):
+                raise ValueError(f"{fields.label} {label} is not one of {fields.num_classes or 'the possible'} classes")
+            return Item(image_id, partial(bytes, _value(features, fields.image, "bytes_list")), label)
+        except (DecodeError, ValueError) as error:
+            return Item(image_id, partial(_refuse, f"damaged example {place}: {error}"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds:
+    """One split of a prepared dataset.
+
+    Attributes:
+      folder: of the dataset, holds dataset_info.json.
+      classes: names of the labels; none if there are no labels, or they are plain numbers.
+      shards: files of the split.
+      split: its name.
+      fields: what is read of each example.
+      array_record: whether shards are ArrayRecord files; else they are TFRecord files.
+    """
+
+    kind: ClassVar[str] = "tfds"
+    folder: Path
+    classes: tuple[str, ...]
+    shards: Counted
+    split: str
+    fields: Fields
+    array_record: bool
+
+    @property
+    def num_images(self) -> int:
+        """How many examples the split has."""
+        return self.shards.total
+
+    def inputs(self) -> Iterator[Input]:
+        """The descriptions of the dataset, then the shards of the split."""
+        for path in (self.folder / INFO, self.folder / "features.json", *self.shards.paths):
+            yield input_file(path, path.relative_to(self.folder).as_posix())
+
+    def slice(self, start: int, stop: int) -> Examples:
+        """The images from number `start` to `stop`, which is excluded."""
+        return Examples(self.shards.cut(start, stop), self.split, self.fields, self.array_record)
+
+
+def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
+    """A split of a prepared dataset.
+
+    Args:
+      spec: WHERE:SPLIT, with WHERE a folder that holds dataset_info.json, or a dataset as tfds spells it: NAME,
+        NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION; the newest version if it gives none.
+      data_dir: where datasets are looked up by name; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.
+
+    Raises:
+      PrepError: there is no such dataset or split, files of it are missing, or its features are not those of images.
+    """
+    import tensorflow_datasets as tfds
+
+    where, _, split = spec.rpartition(":")
+    if not where or not split:
+        raise PrepError(
+            f"{spec!r} names no dataset and split; give NAME:SPLIT, such as coco/2017:train, or FOLDER:SPLIT"
+        )
+    folder = _find(where, data_dir)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # between tfds and its protobuf
+            info = tfds.builder_from_directory(folder).info
+            features = dict(info.features.items())
+    except Exception as error:  # on a damaged or unusual description, tfds raises nearly anything
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PrepError(f"{folder}: tfds cannot open this dataset ({what}); prepare or copy it again") from error
+    if split not in info.splits:
+        raise PrepError(f"{folder} has no split {split!r}; its splits are {', '.join(info.splits) or 'none'}")
+    file_format = info.file_format.value
+    if file_format not in ("tfrecord", "array_record"):
+        raise PrepError(f"{folder}: {file_format} files are not read; prepare it with file_format='array_record'")
+    shards = Counted(
+        tuple(Path(path) for path in info.splits[split].filepaths), tuple(info.splits[split].shard_lengths)
+    )
+    missing = [path for path in shards.paths if not path.is_file()]
+    if missing:
+        raise PrepError(f"{missing[0]} is missing ({len(missing)} of {len(shards.paths)} shards are); copy it again")
+    if not shards.total:
+        raise PrepError(f"{folder}: split {split!r} has no examples; choose another of {', '.join(info.splits)}")
+    return _of_features(folder, shards, split, features, file_format == "array_record")
+
+
+def _of_features(folder: Path, shards: Counted, split: str, features: dict[str, Any], array_record: bool) -> Tfds:
+    """Chooses the features; only those at the top level are looked at."""
+    from tensorflow_datasets import features as kinds
+
+    found = [
+        name
+        for name, one in sorted(features.items())
+        if isinstance(one, kinds.Image) and not isinstance(one, kinds.LabeledImage)
+    ]
+    if "image" not in found and len(found) != 1:
+        what = f"has several images ({', '.join(found)}), none named 'image'" if found else "has no image"
+        raise PrepError(f"{folder} {what}; its features are {', '.join(sorted(features))}: choose another dataset")
+    image = "image" if "image" in found else found[0]
+    if np.dtype(features[image].np_dtype) not in (np.uint8, np.uint16):
+        raise PrepError(f"{folder}: {image} has pixels of {features[image].np_dtype}; choose a dataset of 8 or 16 bits")
+
+    def is_scalar(name: str, dtypes: str) -> bool:
+        one = features.get(name)
+        return isinstance(one, kinds.Tensor) and one.shape == () and np.dtype(one.np_dtype).kind in dtypes
+
+    image_id = next((name for name in IDS if is_scalar(name, "iuOSU")), None)
+    labels = [name for name, one in features.items() if isinstance(one, kinds.ClassLabel)]
+    label = "label" if is_scalar("label", "iu") else labels[0] if len(labels) == 1 else None
+    classes = tuple(features[label].names) if label in labels and features[label].num_classes is not None else ()
+    return Tfds(folder, classes, shards, split, Fields(image, image_id, label, len(classes) or None), array_record)
+
+
+def _find(where: str, data_dir: Path | None) -> Path:
+    """The folder of a dataset."""
+    folder = Path(where).expanduser()
+    if (folder / INFO).is_file():
+        return folder
+    spelled = re.fullmatch(r"([a-zA-Z_]\w*)(?:/([\w.+-]+))?(?::((?:\d+|\*)(?:\.(?:\d+|\*)){2}))?", where)
+    if spelled is None:
+        raise PrepError(f"{where} is no folder that holds {INFO}, nor a name such as coco/2017:1.1.0; {_holds(folder)}")
+    name, config, version = spelled.groups()
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if not (root / name).is_dir():
+        raise PrepError(
+            f"no dataset {name!r} in {root}, nor a folder {where} with {INFO}; prepare it, or give --tfds_dir; "
+            f"{_holds(root)}"
+        )
+    folder = root / name
+    if config is None and not _versions(folder):
+        config = _default_config(folder)
+    folder /= config or ""
+    versions = _versions(folder)
+    fitting = [
+        numbers
+        for numbers in versions
+        if version is None
+        or all(one in ("*", str(number)) for one, number in zip(version.split("."), numbers, strict=True))
+    ]
+    if not fitting:
+        what = f"version {version}" if version else "prepared version"
+        raise PrepError(f"no {what} of {where} in {folder}; give a config and version that are there; {_holds(folder)}")
+    return versions[max(fitting)]
+
+
+def _versions(folder: Path) -> dict[tuple[int, ...], Path]:
+    """Prepared versions of a dataset in a folder."""
+    return {
+        tuple(map(int, path.parent.name.split("."))): path.parent
+        for path in folder.glob(f"*/{INFO}")
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+    }
+
+
+def _default_config(folder: Path) -> str | None:
+    """The config that tfds has noted as the default one."""
+    try:
+        return json.loads((folder / ".config" / "metadata.json").read_bytes()).get("default_config_name")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _holds(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return f"{folder} holds {', '.join(names[:10]) or 'nothing'}{', ...' if len(names) > 10 else ''}"
+
+
+def _tfrecords(piece: Piece) -> Iterator[bytes]:
+    with piece.path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        offset = 0
+        for index in range(piece.stop):
+            header = file.read(tfrecord.HEADER_BYTES)
+            # A frame ends with the crc of its data, so that of the length is found by framing the length.
+            if (
+                len(header) < tfrecord.HEADER_BYTES
+                or tfrecord.frame(header[:8])[-tfrecord.FOOTER_BYTES :] != header[8:]
+            ):
+                raise _damaged(piece, offset, "the length of an example is damaged" if header else "no more examples")
+            end = offset + struct.unpack("<Q", header[:8])[0] + _FRAMING_BYTES
+            if end > size:
+                raise _damaged(piece, offset, f"cut short: {size - offset} bytes of {end - offset}")
+            if index >= piece.start:
+                try:
+                    data = tfrecord.unframe(header + file.read(end - offset - tfrecord.HEADER_BYTES))
+                except ValueError as error:
+                    raise _damaged(piece, offset, str(error)) from error
+                yield data
+            offset = file.seek(end)
+
+
+def _array_records(piece: Piece) -> Iterator[bytes]:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    try:
+        reader = ArrayRecordReader(str(piece.path), options="readahead_buffer_size:0", file_reader_buffer_size=1 << 15)
+        if reader.ok() and reader.num_records() < piece.stop:
+            raise _damaged(piece, 0, f"{reader.num_records()} examples, fewer than {INFO} says")
+        for start in range(piece.start, piece.stop, _BATCH) if reader.ok() else ():
+            yield from reader.read(start, min(start + _BATCH, piece.stop))
+        reader.close()  # tells what is wrong with the file, if something is
+    except RuntimeError as error:  # its message names the byte
+        raise OSError(f"{piece.path}: {' '.join(str(error).split())}; copy it again") from error
+
+
+def _damaged(piece: Piece, offset: int, what: str) -> OSError:
+    return OSError(f"{piece.path}: byte {offset}: {what}; prepare or copy it again")
+
+
+def _value(features: Mapping[str, Any], name: str, *kinds: str) -> Any:
+    """The only value of a feature that is stored as one of some kinds.
+
+    Raises:
+      ValueError: there is none, or several.
+    """
+    values = [value for kind in kinds if name in features for value in getattr(features[name], kind).value]
+    if len(values) != 1:
+        raise ValueError(f"{len(values)} values of {name}")
+    return values[0]
+
+
+def _refuse(reason: str) -> bytes:
+    raise OSError(reason)
