@@ -16,6 +16,7 @@ from rmae_jax import records
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"))
 QUALITY = 95
+LONGEST_SIDE = 65_500  # libjpeg's limit
 
 _TURN_UPRIGHT = {  # by the value of EXIF's Orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -106,6 +107,8 @@ def _jpeg(data: bytes, image: Image.Image, max_pixels: int) -> bytes:
     # MPO is what Pillow calls a camera's JPEG with further pictures behind the first.
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and turn is None:
         return data
+    if max(width, height) > LONGEST_SIDE:
+        raise BadImage(f"{width}x{height}: a JPEG holds {LONGEST_SIDE} pixels a side at most")
     plain = _rgb_or_gray(image)
     if turn is not None:
         plain = plain.transpose(turn)
