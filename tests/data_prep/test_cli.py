@@ -281,3 +281,53 @@ def test_a_disk_that_fills_up(folder, undisturbed, tmp_path):
         assert contents(small / "out") == undisturbed
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+KILLED_AT = """
+import os, signal, sys
+from data_prep.__main__ import main  # before the hook: only the job's own doings count
+left = int(os.environ["KILLED_AT"])
+
+def hook(event, arguments):
+    global left
+    written = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if (written and "unfinished" in str(arguments[0])) or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+sys.exit(main())
+"""
+
+
+def test_sigkill_at_every_change_of_a_file_loses_nothing(tmp_path_factory, tmp_path):
+    """Killed at the 1st, 2nd, 3rd ... creation, renaming or removal of a file, and started again each time."""
+    images = tmp_path_factory.mktemp("few")
+    for number in range(4):
+        Image.new("RGB", (40, 30), (60 * number, 9, 9)).save(images / f"{number}.png")
+    flags = [f"--images={images}", "--shards=2", "--workers=1", "--scales=20"]
+
+    def killed_at(event, output):
+        command = [sys.executable, "-c", KILLED_AT, *flags, f"--output={output}"]
+        environment = os.environ | {"KILLED_AT": str(event)}
+        return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True).returncode
+
+    assert killed_at(0, tmp_path / "undisturbed") == 0
+    expected = contents(tmp_path / "undisturbed")
+    event, ends = 0, []
+    while not ends or ends[-1] != 0:
+        event += 1
+        ends.append(killed_at(event, tmp_path / "out"))
+        for path in shards(tmp_path / "out"):
+            assert path.read_bytes() == expected[path.name]
+    assert set(ends[:-1]) == {-signal.SIGKILL} and len(ends) > 8
+    assert contents(tmp_path / "out") == expected
+    # From the beginning, at events that the resumed runs above did not reach.
+    for event in range(len(ends), 60, 9):
+        output = tmp_path / f"out{event}"
+        first = killed_at(event, output)
+        assert killed_at(0, output) == 0
+        assert contents(output) == expected
+        if first == 0:
+            break
