@@ -174,4 +174,4 @@ def _example_class() -> type[message.Message]:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
-Example = _Example = _example_class()
+Example = _example_class()
