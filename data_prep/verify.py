@@ -468,10 +468,8 @@ def _count_regions(record: records.Record, layers: Sequence[str]) -> tuple[Int64
 
 def _labels(label_map: UInt16[np.ndarray, "height width"]) -> tuple[int, Int64[np.ndarray, " gaps"]]:
     """The highest label, and those below it that no pixel has."""
-    present = np.zeros(1 << 16, bool)
-    present[label_map] = True
-    highest = int(present.nonzero()[0].max(initial=0))
-    return highest, np.flatnonzero(~present[1 : highest + 1]) + 1
+    counts = np.bincount(label_map.reshape(-1), minlength=1)
+    return len(counts) - 1, np.flatnonzero(counts[1:] == 0) + 1
 
 
 def main() -> int:
