@@ -5,6 +5,7 @@ import json
 import os
 import re
 import struct
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def read_index(split: Split, num_shards: int) -> Int64[np.ndarray, "records 3"]:
         index = np.load(split.index_path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise PrepError(f"{split.index_path}: missing; copy it again") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # of its header
         raise PrepError(f"{split.index_path}: cannot be read ({one_line(error)}); copy it again") from error
     if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 3:
         raise PrepError(f"{split.index_path}: an index is int64 (records, 3), not {index.dtype} {index.shape}")

@@ -220,6 +220,12 @@ def cut_index(folder):
     return r"toy-train.index.npy: cannot be read \(.*\); copy it again"
 
 
+def spoil_index(folder):
+    path = folder / "toy-train.index.npy"
+    path.write_bytes(path.read_bytes().replace(b"), }", b"(, }"))
+    return r"toy-train.index.npy: cannot be read \(.*\); copy it again"
+
+
 def edit_index(folder, change):
     index = np.load(folder / "toy-train.index.npy")
     np.save(folder / "toy-train.index.npy", change(index))
@@ -327,7 +333,7 @@ DAMAGES = (
     flip_data, flip_crc, flip_length, flip_high_length, truncate, truncate_header, truncate_between, append_record,
     delete_shard, add_shard, leave_temporary, leave_job, delete_metadata, unfinished, cut_metadata,
     metadata_without_bytes, metadata_of_another, more_layers, same_layers, other_bytes, other_regions, other_images,
-    other_examples, delete_index, cut_index, float_index, shift_index, shorten_index, foreign_row, reverse_index,
+    other_examples, delete_index, cut_index, spoil_index, float_index, shift_index, shorten_index, foreign_row, reverse_index,
     delete_skipped, drop_skipped, spoil_skipped, delete_inputs, spoil_inputs, delete_features, other_features,
     spoil_features, delete_info, other_info, no_split_in_info, another_split_in_info, another_name_in_info,
 )
