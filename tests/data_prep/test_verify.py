@@ -333,8 +333,8 @@ DAMAGES = (
     flip_data, flip_crc, flip_length, flip_high_length, truncate, truncate_header, truncate_between, append_record,
     delete_shard, add_shard, leave_temporary, leave_job, delete_metadata, unfinished, cut_metadata,
     metadata_without_bytes, metadata_of_another, more_layers, same_layers, other_bytes, other_regions, other_images,
-    other_examples, delete_index, cut_index, spoil_index, float_index, shift_index, shorten_index, foreign_row, reverse_index,
-    delete_skipped, drop_skipped, spoil_skipped, delete_inputs, spoil_inputs, delete_features, other_features,
+    other_examples, delete_index, cut_index, spoil_index, float_index, shift_index, shorten_index, foreign_row,
+    reverse_index, delete_skipped, drop_skipped, spoil_skipped, delete_inputs, spoil_inputs, delete_features, other_features,
     spoil_features, delete_info, other_info, no_split_in_info, another_split_in_info, another_name_in_info,
 )
 # fmt: on
@@ -646,4 +646,4 @@ def test_a_dead_worker_is_no_problem_of_the_dataset(tmp_path):
     os.kill(int(pids[-1]), signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=10)
     assert (process.returncode, stdout) == (2, "")
-    assert stderr.splitlines()[-1] == ("error: a worker process died, perhaps for want of memory; try fewer --workers")
+    assert stderr.splitlines()[-1] == "error: a worker process died, perhaps for want of memory; try fewer --workers"
