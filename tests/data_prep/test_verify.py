@@ -334,7 +334,8 @@ DAMAGES = (
     delete_shard, add_shard, leave_temporary, leave_job, delete_metadata, unfinished, cut_metadata,
     metadata_without_bytes, metadata_of_another, more_layers, same_layers, other_bytes, other_regions, other_images,
     other_examples, delete_index, cut_index, spoil_index, float_index, shift_index, shorten_index, foreign_row,
-    reverse_index, delete_skipped, drop_skipped, spoil_skipped, delete_inputs, spoil_inputs, delete_features, other_features,
+    reverse_index, delete_skipped, drop_skipped, spoil_skipped, delete_inputs, spoil_inputs, delete_features,
+    other_features,
     spoil_features, delete_info, other_info, no_split_in_info, another_split_in_info, another_name_in_info,
 )
 # fmt: on
