@@ -15,7 +15,7 @@ from numba import njit
 from scipy import ndimage
 
 MAX_REGIONS = np.iinfo(np.uint16).max
-MAX_PIXELS = 1 << 30  # an edge is packed into 32 bits: its first pixel and two bits for the direction
+MAX_PIXELS = 1 << 29  # their edges, four to a pixel, are counted in 32 bits
 
 # The radix sort sees costs in [2**-31, 2) as 24-bit keys: 5 bits of exponent and 19 of mantissa. Costs whose keys are
 # equal are put in order afterwards.
@@ -86,11 +86,12 @@ def _sorted_edges(
     """Costs of the 8-neighbourhood in ascending order, and the edges: 4 * first pixel + direction."""
     num_edges = 4 * height * width - 3 * (height + width) + 2
     # Allocated by NumPy and not in the kernels: NumPy asks for huge pages, which halves the time of the scattering.
-    unsorted = np.empty(num_edges)
-    _fill_costs(planes, unsorted)
-    pairs = [(np.empty(num_edges, np.int64), np.empty(num_edges, np.uint32)) for _ in range(2)]
+    costs = np.empty(num_edges)
+    _fill_costs(planes, costs)
+    del planes  # here memory is at its peak
     # Costs are not negative, so that their bits, read as integers, are in the same order.
-    bits, edge = _radix_sort(unsorted.view(np.int64), height, width, *pairs[0], *pairs[1])
+    bits, edge = costs.view(np.int64), np.empty(num_edges, np.uint32)
+    _radix_sort(bits, edge, height, width, np.empty(num_edges, np.int64), np.empty(num_edges, np.uint32))
     _sort_equal_keys(bits, edge)
     return bits.view(np.float64), edge
 
@@ -123,8 +124,8 @@ def _key(bits):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _radix_sort(bits, height, width, bits_low, edge_low, bits_sorted, edge_sorted):
-    """Stable sort by `_key` in two passes; numbers the edges on the way."""
+def _radix_sort(bits, edge, height, width, bits_low, edge_low):
+    """Stable sort by `_key` in two passes, to other arrays and back; numbers the edges on the way."""
     low, high = np.zeros(_DIGITS, np.int32), np.zeros(_DIGITS, np.int32)
     for i in range(bits.size):
         key = _key(bits[i])
@@ -146,10 +147,9 @@ def _radix_sort(bits, height, width, bits_low, edge_low, bits_sorted, edge_sorte
                 i += 1
     for i in range(bits.size):
         digit = _key(bits_low[i]) >> _DIGIT_BITS
-        bits_sorted[high[digit]] = bits_low[i]
-        edge_sorted[high[digit]] = edge_low[i]
+        bits[high[digit]] = bits_low[i]
+        edge[high[digit]] = edge_low[i]
         high[digit] += 1
-    return bits_sorted, edge_sorted
 
 
 @njit(cache=True, nogil=True)
