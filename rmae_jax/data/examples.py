@@ -101,7 +101,8 @@ def _decode(
             return image, None
         if max(packed.region_layers, default=0) >= source.num_layers:
             raise ValueError(f"region layer {max(packed.region_layers)}, the dataset has {source.num_layers} layers")
-        return image, packed.regions[np.isin(packed.region_layers, source.layer_ids)]
+        chosen = [layer in source.layer_ids for layer in packed.region_layers]
+        return image, packed.regions if all(chosen) else packed.regions[chosen]
     except ValueError as error:
         raise DatasetError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
 

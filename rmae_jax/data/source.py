@@ -4,6 +4,7 @@ import json
 import operator
 import os
 import threading
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
@@ -131,7 +132,7 @@ class TFRecordSource:
             index = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError as error:
             raise DatasetError(f"{path}: the index is missing; run data_prep again to finish the dataset") from error
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # of its header
             raise DatasetError(f"{path}: the index cannot be read ({error}); run data_prep again") from error
         lengths = self.metadata["shard_lengths"]
         if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 3:

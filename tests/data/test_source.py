@@ -98,8 +98,10 @@ def test_missing_or_inconsistent_index(dataset):
     index = np.load(path)
     path.unlink()
     refused(dataset, "toy-train.index.npy", "the index is missing")
-    path.write_bytes(b"not an array")
-    refused(dataset, "toy-train.index.npy", "cannot be read")
+    np.save(path, index)
+    for damaged in (b"not an array", path.read_bytes().replace(b"{", b"(", 1), path.read_bytes().replace(b"}", b"(", 1)):
+        path.write_bytes(damaged)
+        refused(dataset, "toy-train.index.npy", "cannot be read")
     for wrong, expected in (
         (index.astype(np.int32), "not int32 (10, 3)"),
         (index[:, :2], "not int64 (10, 2)"),
