@@ -1,22 +1,20 @@
 """The files that make a folder of shards a dataset: index, skipped images, TFDS files, metadata."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from data_prep import files, inputs
+from data_prep.files import AnyPath
 from data_prep.shards import Report
 from data_prep.sources.source import Input
 from rmae_jax import tfrecord
 
 
-def read_metadata(output: Path, name: str, split: str) -> dict[str, Any] | None:
+def read_metadata(output: AnyPath, name: str, split: str) -> dict[str, Any] | None:
     """A finished split's metadata; None if there is none, for it is written last."""
     try:
         return json.loads((output / tfrecord.metadata_name(name, split)).read_bytes())
@@ -25,8 +23,8 @@ def read_metadata(output: Path, name: str, split: str) -> dict[str, Any] | None:
 
 
 def finish(
-    output: Path,
-    scratch: Path,
+    output: AnyPath,
+    scratch: AnyPath,
     metadata: dict[str, Any],
     files_read: Iterable[Input],
     num_examples: int,
@@ -80,7 +78,7 @@ def finish(
     return metadata
 
 
-def rewrite_tfds(output: Path, scratch: Path) -> None:
+def rewrite_tfds(output: AnyPath, scratch: AnyPath) -> None:
     """Writes features.json and dataset_info.json for the splits that are there; deletes them if there are none."""
     with _only_writer(output):
         splits = finished_splits(output)
@@ -91,25 +89,19 @@ def rewrite_tfds(output: Path, scratch: Path) -> None:
                 (output / name).unlink(missing_ok=True)
 
 
-@contextmanager
-def _only_writer(output: Path) -> Iterator[None]:
+def _only_writer(output: AnyPath) -> AbstractContextManager[None]:
     """Jobs that finish two splits at the same time write the files that the splits share one after the other."""
-    folder = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
+    return files.locked(output, wait=True)
 
 
-def finished_splits(output: Path) -> list[dict[str, Any]]:
+def finished_splits(output: AnyPath) -> list[dict[str, Any]]:
     """Metadata of every finished split in a dataset's folder."""
     indexes = sorted(output.glob(tfrecord.index_name("*", "*")))
     found = [read_metadata(output, *path.name.split(".")[0].split("-", 1)) for path in indexes]
     return [metadata for metadata in found if metadata is not None]
 
 
-def write_tfds(output: Path, scratch: Path, splits: Sequence[dict[str, Any]]) -> None:
+def write_tfds(output: AnyPath, scratch: AnyPath, splits: Sequence[dict[str, Any]]) -> None:
     """Writes features.json and dataset_info.json for these splits; needs no TensorFlow."""
     import tensorflow_datasets as tfds  # here: workers need not wait for it
 
@@ -130,7 +122,7 @@ def write_tfds(output: Path, scratch: Path, splits: Sequence[dict[str, Any]]) ->
     identity = tfds.core.DatasetIdentity(name=name, version="1.0.0", data_dir=str(output), module_name="")
     info = tfds.core.DatasetInfo(builder=identity, features=features)
     template = tfds.core.ShardedFileTemplate(
-        data_dir=output,
+        data_dir=str(output),
         dataset_name=name,
         filetype_suffix="tfrecord",
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
@@ -149,10 +141,5 @@ def write_tfds(output: Path, scratch: Path, splits: Sequence[dict[str, Any]]) ->
             ]
         )
     )
-    written = scratch / "tfds"
-    written.mkdir(exist_ok=True)
-    info.write_to_directory(written)
-    for path in written.iterdir():
-        path.replace(output / path.name)
-    written.rmdir()
-    files.sync_folder(output)
+    with files.filling(output, scratch) as written:
+        info.write_to_directory(written)

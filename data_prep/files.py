@@ -1,18 +1,44 @@
-"""Files that are either absent or complete."""
+"""Files that are either absent or complete; and what local paths and those of object stores do differently."""
 
+import fcntl
+import glob
+import hashlib
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from data_prep.errors import PrepError
+from data_prep.remote import RemotePath, Status
+
+AnyPath = Path | RemotePath
+
+
+def path(text: str | AnyPath) -> AnyPath:
+    """What text such as gs://BUCKET/FOLDER or /FOLDER names; a path stays itself."""
+    if isinstance(text, str):
+        return RemotePath(text.rstrip("/")) if "://" in text else Path(text)
+    return text
+
 
 @contextmanager
-def replacing(path: Path, scratch: Path) -> Iterator[BinaryIO]:
-    """Opens a temporary file in `scratch`; on leaving, it is on disk and has taken the place of `path`.
+def replacing(path: AnyPath, scratch: AnyPath) -> Iterator[BinaryIO]:
+    """Opens a temporary file; on leaving, it has taken the place of `path`, whole, and is on disk.
 
-    If the body raises, `path` is as it was. Both folders must lie on one file system.
+    If the body raises, `path` is as it was. The temporary file is in `scratch`, which must be on the file system of
+    `path`; or of this machine, where `path` is in an object store: there it appears when the upload has ended, or not.
     """
+    if isinstance(path, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="data_prep-") as folder:
+            temporary = Path(folder) / path.name
+            with temporary.open("wb") as file:
+                yield file
+            path.put(temporary)
+        return
     temporary = scratch / f"{path.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
@@ -27,9 +53,144 @@ def replacing(path: Path, scratch: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts a folder's list of names on disk, so that a rename survives a power cut."""
+    """Puts a local folder's list of names on disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def filling(folder: AnyPath, scratch: AnyPath) -> Iterator[Path]:
+    """Gives an empty local folder; on leaving, its files have moved to `folder`, whole, as `replacing` would do."""
+    if isinstance(folder, RemotePath):
+        with tempfile.TemporaryDirectory(prefix="data_prep-") as written:
+            yield Path(written)
+            for file in Path(written).iterdir():
+                (folder / file.name).put(file)
+        return
+    written = scratch / "tfds"
+    written.mkdir(exist_ok=True)
+    yield written
+    for file in written.iterdir():
+        file.replace(folder / file.name)
+    written.rmdir()
+    sync_folder(folder)
+
+
+@contextmanager
+def locked(file: AnyPath, wait: bool) -> Iterator[None]:
+    """Holds a lock on a local file, which is made, or folder. Object stores have none: there nothing is locked.
+
+    Raises:
+      BlockingIOError: another process holds it, and `wait` is False.
+    """
+    if isinstance(file, RemotePath):
+        yield
+        return
+    flags = os.O_RDONLY if file.is_dir() else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(file, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def below(folder: AnyPath) -> Iterator[str]:
+    """Files below a folder: paths relative to it with forward slashes. Links to folders are not followed."""
+    if isinstance(folder, RemotePath):
+        yield from folder.walk()
+        return
+    for root, _, names in os.walk(folder):
+        relative = Path(root).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in names)
+
+
+def folders(folder: AnyPath) -> list[str]:
+    """Names of the folders directly below one."""
+    if isinstance(folder, RemotePath):
+        return folder.folders()
+    return [path.name for path in folder.iterdir() if path.is_dir()]
+
+
+def status(path: AnyPath) -> os.stat_result | Status | None:
+    """Looks a file up; None if it is not there."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def statuses(folder: AnyPath, names: Sequence[str]) -> Iterator[os.stat_result | Status | None]:
+    """Looks up files below a folder, those of an object store in one listing; None for what is not there."""
+    if isinstance(folder, RemotePath):
+        return map(folder.walk().get, names)
+    return (status(folder / name) for name in names)
+
+
+def is_there(path: AnyPath) -> bool:
+    """Whether there is a file, or a link to nowhere."""
+    return path.exists() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+def matching(pattern: str) -> list[AnyPath]:
+    """Files that match a shell's pattern, in the order of their paths."""
+    if "://" not in pattern:
+        return [Path(name) for name in sorted(glob.glob(pattern))]
+    scheme, _, names = pattern.partition("://")
+    parts = names.split("/")
+    plain = next((number for number, part in enumerate(parts) if re.search(r"[*?[]", part)), len(parts))
+    if not 0 < plain < len(parts):
+        return []
+    return sorted(RemotePath(f"{scheme}://{'/'.join(parts[:plain])}").glob("/".join(parts[plain:])))
+
+
+def read_range(path: AnyPath, start: int, size: int) -> bytes:
+    """A part of a file; less where the file ends before."""
+    if isinstance(path, RemotePath):
+        return path.read_range(start, start + size)
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def remove_tree(folder: AnyPath) -> None:
+    """Deletes a folder and what is in it, with this machine's copies."""
+    if isinstance(folder, RemotePath):
+        if (copies := _copies(folder)).exists():
+            shutil.rmtree(copies)
+        folder.remove_tree()
+    else:
+        shutil.rmtree(folder)
+
+
+def local(path: AnyPath) -> Path:
+    """The file itself, or this machine's copy of one that never changes: the first process to ask makes it.
+
+    The copy stays until `remove_tree` deletes the folder of the file from this machine.
+
+    Raises:
+      PrepError: someone else has taken the place of the copies.
+    """
+    if not isinstance(path, RemotePath):
+        return path
+    copies = _copies(path.parent)
+    copy = copies / path.name
+    if not copy.exists():
+        copies.parent.mkdir(mode=0o700, exist_ok=True)
+        if copies.parent.stat().st_uid != os.getuid():
+            raise PrepError(f"{copies.parent} belongs to somebody else; give another folder in $TMPDIR")
+        copies.mkdir(exist_ok=True)
+        with locked(copies / "lock", wait=True):
+            if not copy.exists():
+                unfinished = copies / f"{path.name}.tmp"
+                path.get(unfinished)
+                unfinished.replace(copy)
+    return copy
+
+
+def _copies(folder: RemotePath) -> Path:
+    name = hashlib.sha256(folder.url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"data_prep-{os.getuid()}" / name

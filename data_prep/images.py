@@ -4,7 +4,6 @@ Pixels are always those that training will decode from the stored bytes, see `rm
 """
 
 import io
-import os
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image
 
+from data_prep import files
+from data_prep.files import AnyPath
 from rmae_jax import records
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"))
@@ -42,16 +43,12 @@ class BadImage(ValueError):
     """A file that gives no record; the message is the reason."""
 
 
-def find(folder: Path) -> list[str]:
+def find(folder: AnyPath) -> list[str]:
     """Image files below a folder, by suffix: paths relative to it with forward slashes, sorted.
 
     Links to files are taken, links to folders are not followed.
     """
-    found = []
-    for root, _, names in os.walk(folder):
-        below = Path(root).relative_to(folder)
-        found += [(below / name).as_posix() for name in names if Path(name).suffix.lower() in SUFFIXES]
-    return sorted(found)
+    return sorted(name for name in files.below(folder) if Path(name).suffix.lower() in SUFFIXES)
 
 
 def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height width 3"]]:

@@ -4,9 +4,9 @@ import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
+from data_prep.files import AnyPath
 from data_prep.sources.source import Input
 
 
@@ -15,7 +15,7 @@ def write(inputs: Iterable[Input], out: BinaryIO) -> None:
     out.writelines(json.dumps(entry).encode() + b"\n" for entry in inputs)
 
 
-def read(path: Path) -> Iterator[Input]:
+def read(path: AnyPath) -> Iterator[Input]:
     """Reads what `write` wrote.
 
     Raises:

@@ -1,18 +1,16 @@
 """A whole job: photographs in, a dataset of region records out; resumed where an earlier run was killed."""
 
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from data_prep import dataset, files, inputs, shards
 from data_prep.engines import beam, local
 from data_prep.engines.attempt import Failure, Outcomes
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.plan import Job, Options, difference, plan
 from data_prep.regions.region_source import MapMaker
 from data_prep.shards import Shard, Summary
@@ -24,8 +22,8 @@ EXAMPLES = 3  # in a message
 
 
 def prepare(
-    images: Path | None,
-    output: Path,
+    images: AnyPath | None,
+    output: AnyPath,
     *,
     workers: int | None = None,
     max_bad: float = MAX_BAD,
@@ -84,7 +82,7 @@ def run(
         if finished is not None:
             _refuse_difference(job, finished, job.output / tfrecord.inputs_name(job.name, job.split))
             if job.scratch.exists():  # killed between its last two steps
-                shutil.rmtree(job.scratch)
+                files.remove_tree(job.scratch)
             return finished
     _refuse_other_datasets(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
@@ -96,7 +94,7 @@ def run(
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
         metadata = dataset.finish(job.output, job.scratch, job.description, job.inputs, num_examples, reports)
-    shutil.rmtree(job.scratch)
+    files.remove_tree(job.scratch)
     return metadata
 
 
@@ -118,7 +116,7 @@ def _write_shards(
     found = {shard.path: shards.finished(shard) for shard in work}
     pending = [shard for shard in work if found[shard.path] is None]
     summaries = {path: summary for path, summary in found.items() if summary is not None}
-    failures: dict[Path, str] = {}
+    failures: dict[AnyPath, str] = {}
     done_before = total - sum(len(shard.images) for shard in pending)
     progress(done_before, total)
     _refuse_bad(summaries.values(), max_bad, total)
@@ -187,7 +185,7 @@ def _start_or_resume(job: Job) -> tuple[MapMaker, ...]:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:
         if not resumed:
-            shutil.rmtree(job.scratch)
+            files.remove_tree(job.scratch)
             if not any(job.output.iterdir()):
                 job.output.rmdir()
         raise
@@ -199,7 +197,7 @@ def _start_or_resume(job: Job) -> tuple[MapMaker, ...]:
     return makers
 
 
-def _refuse_difference(job: Job, before: dict[str, Any], listing: Path) -> None:
+def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> None:
     """Refuses to go on from an earlier job with other options or files."""
     now = job.description
     kinds = ("images", "layers")  # told first: other kinds have other files
@@ -239,10 +237,10 @@ def _shard_pattern(job: Job) -> str:
 
 @contextmanager
 def _only_run(job: Job) -> Iterator[None]:
-    """Keeps a second run from writing the same split at the same time."""
-    with (job.scratch / LOCK).open("wb") as lock:
+    """Keeps a second run from writing the same split at the same time; not where the output is in an object store."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(files.locked(job.scratch / LOCK, wait=False))
         except BlockingIOError as error:
             raise PrepError(f"another process is preparing {job.name}-{job.split} in {job.output}") from error
         yield

@@ -3,13 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from data_prep import inputs
+from data_prep import files, inputs
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.regions.fh import FH
 from data_prep.regions.instances import Instances
 from data_prep.regions.label_maps import LabelMaps
@@ -51,12 +51,12 @@ class Options:
       max_pixels: images with more pixels are left out.
     """
 
-    output: Path
-    images: Path | None = None
-    annotations: Path | None = None
+    output: AnyPath
+    images: AnyPath | None = None
+    annotations: AnyPath | None = None
     classes: bool = False
     tfds: str | None = None
-    tfds_dir: Path | None = None
+    tfds_dir: AnyPath | None = None
     webdataset: str | None = None
     name: str = "regions"
     split: str = "train"
@@ -78,7 +78,7 @@ class Job:
       description: what else decides them; equal descriptions and inputs give equal files.
     """
 
-    output: Path
+    output: AnyPath
     source: Source
     regions: tuple[RegionSource, ...]
     inputs: tuple[Input, ...]
@@ -95,7 +95,7 @@ class Job:
         return self.description["split"]
 
     @property
-    def scratch(self) -> Path:
+    def scratch(self) -> AnyPath:
         """Folder for temporary files and reports, deleted when the job is done."""
         return self.output / f".{self.name}-{self.split}.unfinished"
 
@@ -125,7 +125,7 @@ def plan(options: Options) -> Job:
     Raises:
       PrepError: an option is wrong, there are no images, or a file that lists them is damaged.
     """
-    output = Path(options.output)
+    output = options.output
     if not re.fullmatch("[a-z][a-z0-9_]*", options.name):
         raise PrepError(f"name {options.name!r}: lower-case letters, digits and underscores, a letter first")
     if not re.fullmatch("[a-zA-Z][a-zA-Z0-9_]*", options.split):
@@ -140,7 +140,7 @@ def plan(options: Options) -> Job:
     most = min(source.num_images, MOST_SHARDS)
     if not 1 <= shards <= most:
         raise PrepError(f"{shards} shards are not between 1 and {most}, for {source.num_images} images")
-    files = (*source.inputs(), *(entry for part in regions for entry in _named(part)))
+    read = (*source.inputs(), *(entry for part in regions for entry in _named(part)))
     description = {
         "name": options.name,
         "split": options.split,
@@ -150,9 +150,9 @@ def plan(options: Options) -> Job:
         "max_pixels": options.max_pixels,
         "num_shards": shards,
         "num_images": source.num_images,
-        "inputs_sha256": inputs.digest(files),
+        "inputs_sha256": inputs.digest(read),
     }
-    return Job(output, source, regions, files, description)
+    return Job(output, source, regions, read, description)
 
 
 def open_source(options: Options) -> Source:
@@ -175,11 +175,11 @@ def open_source(options: Options) -> Source:
         return open_webdataset(options.webdataset)
     if options.tfds_dir is not None:
         raise PrepError("--tfds_dir belongs to --tfds, not to --images")
-    folder = Path(options.images)
+    folder = options.images
     if options.annotations is not None:
         if options.classes:
             raise PrepError("give --annotations or --classes, not both")
-        return open_coco(folder, Path(options.annotations))
+        return open_coco(folder, options.annotations)
     return open_classes(folder) if options.classes else open_folder(folder)
 
 
@@ -198,10 +198,10 @@ def open_regions(options: Options) -> tuple[RegionSource, ...]:
         raise PrepError(f"regions {unknown!r} are not known; choose from {', '.join(REGIONS)}, or none")
     if len(set(kinds)) < len(kinds):
         raise PrepError(f"regions {options.regions}: each kind can be given once")
-    return tuple(_open_regions(kind, Path(path) if path else None, options) for kind, _, path in parts)
+    return tuple(_open_regions(kind, files.path(path) if path else None, options) for kind, _, path in parts)
 
 
-def _open_regions(kind: str, path: Path | None, options: Options) -> RegionSource:
+def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSource:
     scales = tuple(options.scales)
     if kind == "fh":
         if path is not None:
@@ -215,9 +215,9 @@ def _open_regions(kind: str, path: Path | None, options: Options) -> RegionSourc
         path = path or options.annotations
     if path is None:
         raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
-    if kind == "label_maps" and options.images is not None and path.resolve() == Path(options.images).resolve():
+    if kind == "label_maps" and options.images is not None and path.resolve() == options.images.resolve():
         raise PrepError(f"regions label_maps:{path}: label maps need a folder of their own, beside that of the images")
-    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps}[kind](Path(path))
+    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps}[kind](path)
 
 
 def _named(part: RegionSource) -> Iterator[Input]:

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
 from data_prep import files, images
+from data_prep.files import AnyPath
 from data_prep.regions.region_source import MapMaker
 from data_prep.sources.source import Item, Slice
 from rmae_jax import records, tfrecord
@@ -29,12 +29,12 @@ class Shard:
     images: Slice
     regions: tuple[MapMaker, ...]
     num_layers: int
-    path: Path
-    scratch: Path
+    path: AnyPath
+    scratch: AnyPath
     max_pixels: int
 
     @property
-    def report_path(self) -> Path:
+    def report_path(self) -> AnyPath:
         """Where the shard's report is written, before the shard takes its name."""
         return self.scratch / f"{self.path.name}.json"
 

@@ -1,14 +1,17 @@
-"""Shards written by Apache Beam, on whatever machines its runner has; all must see the same files."""
+"""Shards written by Apache Beam, on whatever machines its runner has; all must see the same files.
+
+These lie in folders that the machines share, or in an object store.
+"""
 
 import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from data_prep import files, shards
 from data_prep.engines.attempt import Failure, Outcomes, attempt
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.shards import Shard
 
 POLL_SECONDS = 2
@@ -17,7 +20,7 @@ POLL_SECONDS = 2
 def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callable[[int], None]) -> Outcomes:
     """Writes shards in a Beam pipeline; yields each with its outcome when the pipeline has ended.
 
-    The pipeline carries only the names of work items, which lie in the job's scratch folder, so that its graph stays
+    The pipeline carries only the places of work items in a file of the job's scratch folder, so that its graph stays
     small; results come back through the shards' reports. A work item that fails is tried again and then reported,
     and does not end the pipeline.
 
@@ -36,39 +39,51 @@ def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callab
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise PrepError("--runner=beam needs Apache Beam: pip install -e .[beam]") from error
-    items = [str(_save(shard)) for shard in pending]
+    items = _save(pending)
     try:
         with _watched(pending, progress), apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
-            names = pipeline | "work items" >> apache_beam.Create(items)
-            _ = names | "spread" >> apache_beam.Reshuffle() | "write shards" >> apache_beam.Map(_write)
+            places = pipeline | "work items" >> apache_beam.Create(items)
+            _ = places | "spread" >> apache_beam.Reshuffle() | "write shards" >> apache_beam.Map(_write)
     except Exception as error:  # each runner has its own
         *_, message = str(error).strip().splitlines() or [type(error).__name__]  # behind a traceback
         raise PrepError(f"the Beam pipeline failed: {message}; the same command resumes") from error
     for shard in pending:
-        yield shard, shards.finished(shard) or Failure(_failure_path(shard).read_text())
+        yield shard, shards.finished(shard) or _failure(shard)
 
 
-def _save(shard: Shard) -> Path:
-    """Writes a work item to the scratch folder; returns its path."""
-    path = shard.scratch / f"{shard.path.name}.item"
-    with files.replacing(path, shard.scratch) as out:
-        pickle.dump(shard, out)
-    with files.replacing(_failure_path(shard), shard.scratch) as out:
-        out.write(b"the pipeline ended without it")
-    return path
+def _save(pending: Sequence[Shard]) -> list[tuple[str, int, int]]:
+    """Writes the work items to a file in the scratch folder; returns path, offset and size of each."""
+    scratch = pending[0].scratch
+    for earlier in scratch.glob("*.failure"):
+        earlier.unlink()
+    path, items = scratch / "work.items", []
+    with files.replacing(path, scratch) as out:
+        for shard in pending:
+            item = pickle.dumps(shard)
+            items.append((str(path), out.tell(), len(item)))
+            out.write(item)
+    return items
 
 
-def _write(item: str) -> None:
-    """What a Beam worker does with the path of a work item."""
-    shard = pickle.loads(Path(item).read_bytes())
+def _write(item: tuple[str, int, int]) -> None:
+    """What a Beam worker does with the place of a work item."""
+    path, offset, size = item
+    shard = pickle.loads(files.read_range(files.path(path), offset, size))
     outcome = attempt(shard, advance=lambda: None)
     if isinstance(outcome, Failure):
         with files.replacing(_failure_path(shard), shard.scratch) as out:
             out.write(outcome.reason.encode())
 
 
-def _failure_path(shard: Shard) -> Path:
+def _failure_path(shard: Shard) -> AnyPath:
     return shard.scratch / f"{shard.path.name}.failure"
+
+
+def _failure(shard: Shard) -> Failure:
+    try:
+        return Failure(_failure_path(shard).read_text())
+    except FileNotFoundError:
+        return Failure("the pipeline ended without it")
 
 
 @contextmanager
@@ -78,7 +93,8 @@ def _watched(pending: Sequence[Shard], progress: Callable[[int], None]) -> Itera
 
     def watch():
         while not ended.wait(POLL_SECONDS):
-            progress(sum(len(shard.images) for shard in pending if shard.path.exists()))
+            there = {path.name for path in pending[0].path.parent.iterdir()}
+            progress(sum(len(shard.images) for shard in pending if shard.path.name in there))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_prep import files
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.sources.source import Input, input_file
 
@@ -31,7 +32,7 @@ class Annotations:
     """
 
     name: str
-    database: Path
+    database: AnyPath
 
     def find(self, image_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The entry about an image and its annotations, in the file's order.
@@ -43,7 +44,7 @@ class Annotations:
         """
         path, base = _bytes(image_id), _bytes(PurePosixPath(image_id).name)
         # A connection must not be shared with other threads nor with processes that are forked later.
-        address = self.database.absolute().as_uri() + "?mode=ro&immutable=1"
+        address = files.local(self.database).absolute().as_uri() + "?mode=ro&immutable=1"
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             for column, value in (("path", path), ("path", base), ("base", base)):
                 query = f"SELECT entry, annotations FROM images WHERE {column} = ? LIMIT 2"
@@ -55,7 +56,7 @@ class Annotations:
         raise BadImage(f"not in {self.name}")
 
 
-def inputs(path: Path) -> Iterator[Input]:
+def inputs(path: AnyPath) -> Iterator[Input]:
     """The annotation file.
 
     Raises:
@@ -66,7 +67,7 @@ def inputs(path: Path) -> Iterator[Input]:
     return iter((input_file(path, path.name),))
 
 
-def index(path: Path, scratch: Path, keys: Sequence[str]) -> Annotations:
+def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
     """Parses an annotation file and writes it as an SQLite file, unless an earlier run did so.
 
     Annotations of images that the file does not list are left out.
@@ -102,7 +103,7 @@ def _write(database: Path, rows: Iterator[tuple[bytes, bytes, str, str]]) -> Non
         connection.commit()
 
 
-def _rows(path: Path, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, str, str]]:
+def _rows(path: AnyPath, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, str, str]]:
     """A row for each image; the whole file is checked before the first."""
     try:
         parsed = json.loads(path.read_bytes())
@@ -136,7 +137,7 @@ def _rows(path: Path, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, str, 
     )
 
 
-def _entries(path: Path, parsed: Any, name: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+def _entries(path: AnyPath, parsed: Any, name: str, keys: Sequence[str]) -> list[dict[str, Any]]:
     entries = parsed.get(name) if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
         raise PrepError(f"{path} is not COCO-shaped: it has no list {name!r}")

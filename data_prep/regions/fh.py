@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from data_prep import felzenszwalb, images
+from data_prep.files import AnyPath
 from data_prep.regions.region_source import LabelMaps
 from data_prep.sources.source import Input, Item
 
@@ -33,7 +33,7 @@ class FH:
         """No files."""
         return iter(())
 
-    def ready(self, scratch: Path) -> "FH":
+    def ready(self, scratch: AnyPath) -> "FH":
         """Compiles the kernels once: every worker takes them from Numba's cache."""
         felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), self.scales, SIGMA)
         return self

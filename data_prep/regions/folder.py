@@ -1,15 +1,16 @@
 """Files of regions in a folder: found by the name of their image."""
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from data_prep import files
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.images import BadImage
-from data_prep.sources.source import Input, input_file
+from data_prep.sources.source import Input, input_files
 
 
-def check(folder: Path) -> None:
+def check(folder: AnyPath) -> None:
     """Refuses a folder that is not there.
 
     Raises:
@@ -19,21 +20,17 @@ def check(folder: Path) -> None:
         raise PrepError(f"{folder} is not a folder; give the folder that holds the regions")
 
 
-def inputs(folder: Path, suffixes: Sequence[str]) -> Iterator[Input]:
+def inputs(folder: AnyPath, suffixes: Sequence[str]) -> Iterator[Input]:
     """Files below a folder with one of these suffixes, sorted by their path below it.
 
     Raises:
       PrepError: the folder is missing.
     """
     check(folder)
-    found = []
-    for root, _, names in os.walk(folder):
-        below = Path(root).relative_to(folder)
-        found += [(below / name).as_posix() for name in names if Path(name).suffix in suffixes]
-    return (input_file(folder / name, name) for name in sorted(found))
+    return input_files(folder, sorted(name for name in files.below(folder) if PurePosixPath(name).suffix in suffixes))
 
 
-def find(folder: Path, image_id: str, suffixes: Sequence[str]) -> Path:
+def find(folder: AnyPath, image_id: str, suffixes: Sequence[str]) -> AnyPath:
     """The file that has the image's path, or else its base name alone, with one of these suffixes.
 
     Raises:
@@ -41,7 +38,7 @@ def find(folder: Path, image_id: str, suffixes: Sequence[str]) -> Path:
     """
     with_path = PurePosixPath(image_id)
     for stem in dict.fromkeys((with_path, PurePosixPath(with_path.name))):
-        found = [path for suffix in suffixes if os.path.lexists(path := folder / stem.with_suffix(suffix))]
+        found = [path for suffix in suffixes if files.is_there(path := folder / str(stem.with_suffix(suffix)))]
         if len(found) > 1:
             raise BadImage(f"{' and '.join(path.name for path in found)} are both there; only one may be")
         if found:
@@ -49,7 +46,7 @@ def find(folder: Path, image_id: str, suffixes: Sequence[str]) -> Path:
     raise BadImage(f"no {' or '.join(with_path.with_suffix(suffix).as_posix() for suffix in suffixes)} in {folder}")
 
 
-def read(path: Path) -> bytes:
+def read(path: AnyPath) -> bytes:
     """The bytes of one image's file.
 
     Raises:

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from data_prep.files import AnyPath
 from data_prep.regions import annotations, segmentations
 from data_prep.regions.region_source import LabelMaps, MapMaker
 from data_prep.sources.source import Input, Item
@@ -23,7 +23,7 @@ class Instances:
       name: of the layer.
     """
 
-    path: Path
+    path: AnyPath
     name: str = "instances"
 
     @property
@@ -39,7 +39,7 @@ class Instances:
         """
         return annotations.inputs(self.path)
 
-    def ready(self, scratch: Path) -> MapMaker:
+    def ready(self, scratch: AnyPath) -> MapMaker:
         """Parses the annotation file, see `data_prep.regions.annotations`.
 
         Raises:

@@ -6,12 +6,12 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Integer, UInt8, UInt16
 
+from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.regions import folder, png
 from data_prep.regions.layering import MAX_REGIONS
@@ -34,7 +34,7 @@ class LabelMaps:
       name: of the layer.
     """
 
-    folder: Path
+    folder: AnyPath
     name: str = "label_maps"
 
     @property
@@ -50,7 +50,7 @@ class LabelMaps:
         """
         return folder.inputs(self.folder, SUFFIXES)
 
-    def ready(self, scratch: Path) -> MapMaker:
+    def ready(self, scratch: AnyPath) -> MapMaker:
         """Nothing has to be prepared.
 
         Raises:
@@ -61,7 +61,7 @@ class LabelMaps:
 
 
 def _make(
-    maps: Path, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+    maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
 ) -> list[UInt16[np.ndarray, "maps height width"]]:
     path = folder.find(maps, item.image_id, SUFFIXES)
     content = folder.read(path)

@@ -8,12 +8,12 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.regions import annotations, folder, png, segmentations
 from data_prep.regions.layering import MAX_REGIONS
@@ -32,7 +32,7 @@ class Panoptic:
       name: of the layer.
     """
 
-    path: Path
+    path: AnyPath
     name: str = "panoptic"
 
     @property
@@ -48,7 +48,7 @@ class Panoptic:
         """
         return itertools.chain(annotations.inputs(self.path), folder.inputs(self.path.with_suffix(""), (".png",)))
 
-    def ready(self, scratch: Path) -> MapMaker:
+    def ready(self, scratch: AnyPath) -> MapMaker:
         """Parses the annotation file, see `data_prep.regions.annotations`.
 
         Raises:
@@ -61,7 +61,7 @@ class Panoptic:
 
 def _make(
     listed: annotations.Annotations,
-    pngs: Path,
+    pngs: AnyPath,
     item: Item,
     data: bytes,
     pixels: UInt8[np.ndarray, "height width 3"],

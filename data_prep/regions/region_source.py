@@ -1,13 +1,13 @@
 """What a source of regions is: named layers, and for each image the label maps that belong to them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from data_prep import images
+from data_prep.files import AnyPath
 from data_prep.sources.source import Input, Item
 
 LabelMaps = UInt16[np.ndarray, "maps height width"]
@@ -43,7 +43,7 @@ class RegionSource(Protocol):
     def inputs(self) -> Iterator[Input]:
         """The files that it reads, in a fixed order."""
 
-    def ready(self, scratch: Path) -> MapMaker:
+    def ready(self, scratch: AnyPath) -> MapMaker:
         """Prepares whatever the workers share, in `scratch`, once for all of them.
 
         Raises:

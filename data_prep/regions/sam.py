@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.regions import folder, segmentations
 from data_prep.regions.region_source import LabelMaps, MapMaker
@@ -27,7 +28,7 @@ class Sam:
       name: of the layer.
     """
 
-    folder: Path | None
+    folder: AnyPath | None
     name: str = "sam"
 
     @property
@@ -43,7 +44,7 @@ class Sam:
         """
         return iter(()) if self.folder is None else folder.inputs(self.folder, (SUFFIX,))
 
-    def ready(self, scratch: Path) -> MapMaker:
+    def ready(self, scratch: AnyPath) -> MapMaker:
         """Nothing has to be prepared.
 
         Raises:
@@ -54,7 +55,9 @@ class Sam:
         return partial(_make, self.folder)
 
 
-def _make(jsons: Path | None, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
+def _make(
+    jsons: AnyPath | None, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+) -> list[LabelMaps]:
     if jsons is None:
         what, text = PurePosixPath(item.image_id).with_suffix(SUFFIX).name, _beside(item)
     else:

@@ -1,14 +1,13 @@
 """Images in a folder: all of them, those of class folders, or those that a COCO annotation file lists."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
-from data_prep import images
+from data_prep import files, images
 from data_prep.errors import PrepError
-from data_prep.sources.source import Input, Item, input_file
+from data_prep.files import AnyPath
+from data_prep.sources.source import Input, Item, input_file, input_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +23,10 @@ class Files:
     """
 
     kind: str
-    folder: Path
+    folder: AnyPath
     image_ids: tuple[str, ...]
     classes: tuple[str, ...] = ()
-    listed_in: Path | None = None
+    listed_in: AnyPath | None = None
 
     @property
     def num_images(self) -> int:
@@ -38,8 +37,7 @@ class Files:
         """The annotation file, then every image, in order."""
         if self.listed_in is not None:
             yield input_file(self.listed_in, self.listed_in.name)
-        for image_id in self.image_ids:
-            yield input_file(self.folder / image_id, image_id)
+        yield from input_files(self.folder, self.image_ids)
 
     def slice(self, start: int, stop: int) -> "Files":
         """The images from number `start` to `stop`, which is excluded."""
@@ -51,11 +49,11 @@ class Files:
     def __iter__(self) -> Iterator[Item]:
         label = {name: index for index, name in enumerate(self.classes)}
         for image_id in self.image_ids:
-            read = functools.partial(Path.read_bytes, self.folder / image_id)
+            read = (self.folder / image_id).read_bytes
             yield Item(image_id, read, label[image_id.partition("/")[0]] if label else -1)
 
 
-def open_folder(folder: Path) -> Files:
+def open_folder(folder: AnyPath) -> Files:
     """All image files below a folder.
 
     Raises:
@@ -64,7 +62,7 @@ def open_folder(folder: Path) -> Files:
     return Files("folder", folder, _find(folder))
 
 
-def open_classes(folder: Path) -> Files:
+def open_classes(folder: AnyPath) -> Files:
     """All image files below a folder of class folders, as ImageNet has them.
 
     The names of the folders directly below it, sorted, are the classes; those without images count as well.
@@ -76,7 +74,7 @@ def open_classes(folder: Path) -> Files:
     loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
     if loose is not None:
         raise PrepError(f"{folder / loose} lies in no class folder; move it, or leave --classes out")
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    classes = tuple(sorted(name for name in files.folders(folder) if not name.startswith(".")))
     known = set(classes)
     hidden = next((image_id for image_id in image_ids if image_id.partition("/")[0] not in known), None)
     if hidden is not None:
@@ -84,7 +82,7 @@ def open_classes(folder: Path) -> Files:
     return Files("classes", folder, image_ids, classes)
 
 
-def open_coco(folder: Path, annotations: Path) -> Files:
+def open_coco(folder: AnyPath, annotations: AnyPath) -> Files:
     """The images that a COCO annotation file lists ("instances" or "image_info"), sorted by file name.
 
     Raises:
@@ -109,7 +107,7 @@ def open_coco(folder: Path, annotations: Path) -> Files:
     return Files("coco", folder, tuple(sorted(names)), listed_in=annotations)
 
 
-def _find(folder: Path) -> tuple[str, ...]:
+def _find(folder: AnyPath) -> tuple[str, ...]:
     _check_folder(folder)
     image_ids = tuple(images.find(folder))
     if not image_ids:
@@ -117,6 +115,6 @@ def _find(folder: Path) -> tuple[str, ...]:
     return image_ids
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: AnyPath) -> None:
     if not folder.is_dir():
         raise PrepError(f"{folder} is not a folder; give the folder that holds the images")

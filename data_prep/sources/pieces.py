@@ -4,7 +4,8 @@ import bisect
 import dataclasses
 import itertools
 from functools import cached_property
-from pathlib import Path
+
+from data_prep.files import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Piece:
       stop: number of the image after the last.
     """
 
-    path: Path
+    path: AnyPath
     number: int
     start: int
     stop: int
@@ -36,7 +37,7 @@ class Counted:
       counts: images in each; may be 0.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[AnyPath, ...]
     counts: tuple[int, ...]
 
     @cached_property

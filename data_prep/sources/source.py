@@ -1,9 +1,13 @@
 """What a source of images is: a known number of images, cut into slices that any process can read alone."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
+
+from data_prep import files
+from data_prep.files import AnyPath
+from data_prep.remote import Status
 
 
 class Input(NamedTuple):
@@ -68,10 +72,17 @@ class Source(Protocol):
         """The images from number `start` to `stop`, which is excluded."""
 
 
-def input_file(path: Path, name: str) -> Input:
+def input_file(path: AnyPath, name: str) -> Input:
     """Looks a file up."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:  # a link to nowhere
+    return _input(name, files.status(path))
+
+
+def input_files(folder: AnyPath, names: Sequence[str]) -> Iterator[Input]:
+    """Looks files below a folder up."""
+    return map(_input, names, files.statuses(folder, names))
+
+
+def _input(name: str, status: os.stat_result | Status | None) -> Input:
+    if status is None:  # a link to nowhere
         return Input(name, -1, 0)
     return Input(name, status.st_size, status.st_mtime_ns)

@@ -12,13 +12,15 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from data_prep import files
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
+from data_prep.remote import RemotePath
 from data_prep.sources.pieces import Counted, Piece
 from data_prep.sources.source import Input, Item, input_file
 from rmae_jax import records, tfrecord
@@ -94,7 +96,7 @@ class Tfds:
     """
 
     kind: ClassVar[str] = "tfds"
-    folder: Path
+    folder: AnyPath
     classes: tuple[str, ...]
     shards: Counted
     split: str
@@ -109,14 +111,14 @@ class Tfds:
     def inputs(self) -> Iterator[Input]:
         """The descriptions of the dataset, then the shards of the split."""
         for path in (self.folder / INFO, self.folder / "features.json", *self.shards.paths):
-            yield input_file(path, path.relative_to(self.folder).as_posix())
+            yield input_file(path, path.name)
 
     def slice(self, start: int, stop: int) -> Examples:
         """The images from number `start` to `stop`, which is excluded."""
         return Examples(self.shards.cut(start, stop), self.split, self.fields, self.array_record)
 
 
-def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
+def open_tfds(spec: str, data_dir: AnyPath | None = None) -> Tfds:
     """A split of a prepared dataset.
 
     Args:
@@ -130,7 +132,7 @@ def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
     import tensorflow_datasets as tfds
 
     where, _, split = spec.rpartition(":")
-    if not where or not split:
+    if not where or not split or split.startswith("//"):  # "//": of a URL without a split
         raise PrepError(
             f"{spec!r} names no dataset and split; give NAME:SPLIT, such as coco/2017:train, or FOLDER:SPLIT"
         )
@@ -138,7 +140,7 @@ def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # between tfds and its protobuf
-            info = tfds.builder_from_directory(folder).info
+            info = tfds.builder_from_directory(str(folder)).info
             features = dict(info.features.items())
     except Exception as error:  # on a damaged or unusual description, tfds raises nearly anything
         what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -148,8 +150,11 @@ def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
     file_format = info.file_format.value
     if file_format not in ("tfrecord", "array_record"):
         raise PrepError(f"{folder}: {file_format} files are not read; prepare it with file_format='array_record'")
+    if file_format == "array_record" and isinstance(folder, RemotePath):
+        raise PrepError(f"{folder}: array_record files are read from local disks only; copy the folder to one")
     shards = Counted(
-        tuple(Path(path) for path in info.splits[split].filepaths), tuple(info.splits[split].shard_lengths)
+        tuple(files.path(os.fspath(path)) for path in info.splits[split].filepaths),
+        tuple(info.splits[split].shard_lengths),
     )
     missing = [path for path in shards.paths if not path.is_file()]
     if missing:
@@ -159,7 +164,7 @@ def open_tfds(spec: str, data_dir: Path | None = None) -> Tfds:
     return _of_features(folder, shards, split, features, file_format == "array_record")
 
 
-def _of_features(folder: Path, shards: Counted, split: str, features: dict[str, Any], array_record: bool) -> Tfds:
+def _of_features(folder: AnyPath, shards: Counted, split: str, features: dict[str, Any], array_record: bool) -> Tfds:
     """Chooses the features; only those at the top level are looked at."""
     from tensorflow_datasets import features as kinds
 
@@ -186,16 +191,16 @@ def _of_features(folder: Path, shards: Counted, split: str, features: dict[str, 
     return Tfds(folder, classes, shards, split, Fields(image, image_id, label, len(classes) or None), array_record)
 
 
-def _find(where: str, data_dir: Path | None) -> Path:
+def _find(where: str, data_dir: AnyPath | None) -> AnyPath:
     """The folder of a dataset."""
-    folder = Path(where).expanduser()
+    folder = files.path(where).expanduser()
     if (folder / INFO).is_file():
         return folder
     spelled = re.fullmatch(r"([a-zA-Z_]\w*)(?:/([\w.+-]+))?(?::((?:\d+|\*)(?:\.(?:\d+|\*)){2}))?", where)
     if spelled is None:
         raise PrepError(f"{where} is no folder that holds {INFO}, nor a name such as coco/2017:1.1.0; {_holds(folder)}")
     name, config, version = spelled.groups()
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = files.path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if not (root / name).is_dir():
         raise PrepError(
             f"no dataset {name!r} in {root}, nor a folder {where} with {INFO}; prepare it, or give --tfds_dir; "
@@ -218,7 +223,7 @@ def _find(where: str, data_dir: Path | None) -> Path:
     return versions[max(fitting)]
 
 
-def _versions(folder: Path) -> dict[tuple[int, ...], Path]:
+def _versions(folder: AnyPath) -> dict[tuple[int, ...], AnyPath]:
     """Prepared versions of a dataset in a folder."""
     return {
         tuple(map(int, path.parent.name.split("."))): path.parent
@@ -227,7 +232,7 @@ def _versions(folder: Path) -> dict[tuple[int, ...], Path]:
     }
 
 
-def _default_config(folder: Path) -> str | None:
+def _default_config(folder: AnyPath) -> str | None:
     """The config that tfds has noted as the default one."""
     try:
         return json.loads((folder / ".config" / "metadata.json").read_bytes()).get("default_config_name")
@@ -235,7 +240,7 @@ def _default_config(folder: Path) -> str | None:
         return None
 
 
-def _holds(folder: Path) -> str:
+def _holds(folder: AnyPath) -> str:
     if not folder.is_dir():
         return f"{folder} is no folder"
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -244,8 +249,8 @@ def _holds(folder: Path) -> str:
 
 def _tfrecords(piece: Piece) -> Iterator[bytes]:
     with piece.path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        offset = 0
+        size = file.seek(0, os.SEEK_END)
+        offset = file.seek(0)
         for index in range(piece.stop):
             header = file.read(tfrecord.HEADER_BYTES)
             # A frame ends with the crc of its data, so that of the length is found by framing the length.

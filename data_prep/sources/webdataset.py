@@ -10,7 +10,6 @@ one are passed over. Tars must not be compressed, because images are read by the
 """
 
 import dataclasses
-import glob
 import itertools
 import os
 import re
@@ -18,11 +17,12 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from data_prep import images
+from data_prep import files, images
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.sources.pieces import Counted, Piece
 from data_prep.sources.source import Input, Item, input_file
 
@@ -86,9 +86,10 @@ class WebDataset:
 
     def inputs(self) -> Iterator[Input]:
         """The tars, by their paths below the folder that holds all of them."""
-        folder = os.path.commonpath([os.path.abspath(path.parent) for path in self.files.paths])
-        for path in self.files.paths:
-            yield input_file(path, os.path.relpath(path, folder))
+        absolute = [_absolute(path) for path in self.files.paths]
+        folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
+        for path, name in zip(self.files.paths, absolute, strict=True):
+            yield input_file(path, os.path.relpath(name, folder))
 
     def slice(self, start: int, stop: int) -> Samples:
         """The images from number `start` to `stop`, which is excluded."""
@@ -110,7 +111,7 @@ def open_webdataset(spec: str) -> WebDataset:
     return WebDataset(Counted(paths, tuple(map(_count, paths))))
 
 
-def scan(path: Path) -> Iterator[Sample]:
+def scan(path: AnyPath) -> Iterator[Sample]:
     """The samples of a tar, with or without an image; reads headers only and holds one sample at a time.
 
     Raises:
@@ -125,7 +126,7 @@ def scan(path: Path) -> Iterator[Sample]:
         yield Sample(key, members)
 
 
-def _members(path: Path) -> Iterator[tuple[str, str, Member]]:
+def _members(path: AnyPath) -> Iterator[tuple[str, str, Member]]:
     """Key, suffix and place of each member."""
     with path.open("rb") as file:
         try:
@@ -149,7 +150,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, Member]]:
             raise OSError(f"{path}: byte {end}: {what}")
 
 
-def _item(path: Path, sample: Sample) -> Item:
+def _item(path: AnyPath, sample: Sample) -> Item:
     image = sample.image
     try:
         label, read = _label(path, sample), partial(_read, path, image)
@@ -158,7 +159,7 @@ def _item(path: Path, sample: Sample) -> Item:
     return Item(image.name, read, label, partial(_beside, path, sample))
 
 
-def _label(path: Path, sample: Sample) -> int:
+def _label(path: AnyPath, sample: Sample) -> int:
     """The number in a sample's .cls, -1 if it has none.
 
     Raises:
@@ -173,26 +174,29 @@ def _label(path: Path, sample: Sample) -> int:
     return int(text)
 
 
-def _beside(path: Path, sample: Sample, suffix: str) -> bytes:
+def _beside(path: AnyPath, sample: Sample, suffix: str) -> bytes:
     if suffix not in sample.members:
         raise FileNotFoundError(f"{path} has no {sample.key}{suffix}")
     return _read(path, sample.members[suffix])
 
 
-def _read(path: Path, member: Member) -> bytes:
-    with path.open("rb") as file:
-        file.seek(member.offset)
-        data = file.read(member.size)
+def _read(path: AnyPath, member: Member) -> bytes:
+    data = files.read_range(path, member.offset, member.size)
     if len(data) < member.size:
         raise OSError(f"{path}: {member.name} is cut short")
     return data
+
+
+def _absolute(path: AnyPath) -> str:
+    """The path below the root; for a URL, one where no file is."""
+    return os.path.abspath(path if isinstance(path, Path) else f"/{path}")
 
 
 def _refuse(reason: str) -> bytes:
     raise OSError(reason)
 
 
-def _count(path: Path) -> int:
+def _count(path: AnyPath) -> int:
     """Samples of a tar that have an image."""
     seen: set[str] = set()
     suffixes: set[str] = set()
@@ -215,18 +219,21 @@ def _count(path: Path) -> int:
     return count
 
 
-def _find(spec: str) -> tuple[Path, ...]:
+def _find(spec: str) -> tuple[AnyPath, ...]:
     """The tars that a specification names, each once."""
-    if Path(spec).is_dir():
-        paths = sorted(path for path in Path(spec).rglob("*.tar") if not path.name.startswith("."))
-        if not paths:
+    folder = files.path(spec)
+    if folder.is_dir():
+        names = [PurePosixPath(name) for name in files.below(folder)]
+        names = sorted(name for name in names if name.suffix == ".tar" and not name.name.startswith("."))
+        if not names:
             raise PrepError(f"{spec}: no .tar files below this folder; give the folder or the pattern of the shards")
-        return tuple(paths)
-    if re.match(r"[a-z0-9+]+:", spec):
-        raise PrepError(f"{spec}: only files of this machine can be read; copy the shards first")
-    paths = []
+        return tuple(folder / str(name) for name in names)
+    if re.match(r"[a-z0-9+]+:(?!//)", spec):
+        raise PrepError(f"{spec}: only files can be read, not commands; copy the shards first")
+    paths: list[AnyPath] = []
     for pattern in itertools.chain.from_iterable(map(_expand, spec.split("::"))):
-        found = [Path(pattern)] if Path(pattern).is_file() else list(map(Path, sorted(glob.glob(pattern))))
+        plain = files.path(pattern)
+        found = [plain] if plain.is_file() else files.matching(pattern)
         if not found:
             raise PrepError(f"{pattern}: no such file; give the tar shards as a folder, or as train-{{000..127}}.tar")
         paths += found

@@ -195,10 +195,12 @@ def test_workers_end_with_the_caller(folder, tmp_path):
 def test_beams_work_items_are_small_and_lie_in_the_scratch_folder(folder, tmp_path):
     job = planned(folder, tmp_path / "out")
     job.scratch.mkdir(parents=True)
-    (shard, *_) = job.shards(())
-    item = beam._save(shard)
-    assert item.parent == job.scratch
-    beam._write(str(item))
+    work = job.shards(())
+    items = beam._save(work)
+    assert {path for path, _, _ in items} == {str(job.scratch / "work.items")}
+    shard = work[1]
+    beam._write(items[1])
+    assert [one.path.exists() for one in work] == [False, True, False, False]
     assert shard.path.exists() and json.loads(shard.report_path.read_bytes())["skipped"] == []
 
 
