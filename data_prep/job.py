@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep import dataset, files, inputs, shards
 from data_prep.engines import beam, local
-from data_prep.engines.attempt import Failure, Outcomes
+from data_prep.engines.attempt import Failure, Outcomes, attempt
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
 from data_prep.plan import Job, Options, difference, plan
@@ -100,7 +100,7 @@ def run(
 
 def _engine(workers: int, beam_options: Sequence[str] | None) -> Callable[..., Outcomes]:
     if beam_options is None:
-        return lambda pending, progress: local.write_all(pending, workers, progress)
+        return lambda pending, progress: local.run(attempt, pending, workers, progress)
     return lambda pending, progress: beam.write_all(pending, beam_options, progress)
 
 

@@ -14,7 +14,7 @@ from configs import rmae_b
 from docs import draw_data_flow
 from rmae_jax.training.config import flat
 
-DOCUMENTS = ["README.md", "docs/method.md"]
+DOCUMENTS = ["README.md", "docs/method.md", "docs/data.md"]
 
 
 def quoted(document: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Shards written by processes of this machine."""
+"""Work items done by processes of this machine."""
 
 import multiprocessing
 import os
@@ -7,42 +7,48 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from data_prep.engines.attempt import ATTEMPTS, Failure, Outcomes, attempt
-from data_prep.shards import Shard, Summary
+from data_prep.engines.attempt import ATTEMPTS, Failure
 
+Item = Any
+Task = Callable[[Item, Callable[[], None], Callable[[], None]], Any]
 POLL_SECONDS = 0.2
 
 
-def write_all(pending: Sequence[Shard], workers: int, progress: Callable[[int], None]) -> Outcomes:
-    """Writes shards in `workers` processes, in this one if it is 1; yields each with its outcome when it is done.
+def run(
+    task: Task, items: Sequence[Item], workers: int, progress: Callable[[int], None]
+) -> Iterator[tuple[Item, Any | Failure]]:
+    """Does work items in `workers` processes, in this one if it is 1; yields each with its outcome when it is done.
 
-    A worker that dies is replaced, and its shard is tried again. When the caller stops listening, is interrupted or
-    dies (SIGKILL included), the workers end at once.
+    A worker that dies is replaced, and its item is tried again; an item whose workers die each time has a `Failure` for
+    its outcome. When the caller stops listening, is interrupted or dies (SIGKILL included), the workers end at once.
 
     Args:
-      pending: the work items.
+      task: what to do with an item, a function of a module: called with the item, a function to call after each image,
+        and one to call before it begins anew; its result is the outcome.
+      items: what can be done independently; picklable.
       workers: number of processes.
       progress: called now and then with the number of images done so far.
 
     Raises:
-      OSError: the disk is full or cannot be written at all.
+      OSError: what a task raised.
     """
-    if workers == 1 or not pending:
-        yield from _write_here(pending, progress)
+    if workers == 1 or not items:
+        yield from _run_here(task, items, progress)
         return
     context = multiprocessing.get_context("spawn")
     # Nothing is ever sent: the workers' end reads end-of-file when this process closes its end or dies.
     their_end, our_end = context.Pipe(duplex=False)
-    counts = context.Array("q", min(workers, len(pending)), lock=False)
-    waiting = deque((shard, 1) for shard in pending)  # with the number of the attempt
+    counts = context.Array("q", min(workers, len(items)), lock=False)
+    waiting = deque((item, 1) for item in items)  # with the number of the attempt
     finished = 0
     workers_made: list[_Worker] = []
     try:
         with _interrupts_held_back():
-            workers_made = [_Worker(context, counts, number, their_end) for number in range(len(counts))]
+            workers_made = [_Worker(context, task, counts, number, their_end) for number in range(len(counts))]
         for worker in workers_made:
             worker.give(*waiting.popleft())
         busy = list(workers_made)
@@ -52,14 +58,14 @@ def write_all(pending: Sequence[Shard], workers: int, progress: Callable[[int], 
             for worker in [w for w in busy if w.connection in ready or w.process.sentinel in ready]:
                 outcome = worker.outcome()
                 if outcome is None and worker.attempts < ATTEMPTS:
-                    waiting.append((worker.shard, worker.attempts + 1))
+                    waiting.append((worker.item, worker.attempts + 1))
                 else:
-                    finished += len(worker.shard.images)
-                    yield worker.shard, outcome or Failure(worker.death())
+                    finished += counts[worker.number]
+                    yield worker.item, Failure(worker.death()) if outcome is None else outcome
                 counts[worker.number] = 0
                 if outcome is None and waiting:
                     with _interrupts_held_back():
-                        worker.start(context, counts, their_end)
+                        worker.start(context, task, counts, their_end)
                 if waiting:
                     worker.give(*waiting.popleft())
                 else:
@@ -71,10 +77,12 @@ def write_all(pending: Sequence[Shard], workers: int, progress: Callable[[int], 
         their_end.close()
 
 
-def _write_here(pending: Sequence[Shard], progress: Callable[[int], None]) -> Outcomes:
+def _run_here(
+    task: Task, items: Sequence[Item], progress: Callable[[int], None]
+) -> Iterator[tuple[Item, Any | Failure]]:
     done = 0
 
-    for shard in pending:
+    for item in items:
         start = done
 
         def advance():
@@ -86,32 +94,31 @@ def _write_here(pending: Sequence[Shard], progress: Callable[[int], None]) -> Ou
             nonlocal done
             done = start
 
-        yield shard, attempt(shard, advance, restart)
-        done = start + len(shard.images)
+        yield item, task(item, advance, restart)
 
 
 class _Worker:
-    """A process, and the shard that it was given."""
+    """A process, and the item that it was given."""
 
-    def __init__(self, context: Any, counts: Any, number: int, lifeline: Connection):
+    def __init__(self, context: Any, task: Task, counts: Any, number: int, lifeline: Connection):
         self.number = number
-        self.start(context, counts, lifeline)
+        self.start(context, task, counts, lifeline)
 
-    def start(self, context: Any, counts: Any, lifeline: Connection) -> None:
+    def start(self, context: Any, task: Task, counts: Any, lifeline: Connection) -> None:
         """Starts the process, or another in the place of one that died."""
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, counts, self.number, lifeline), daemon=True)
+        self.process = context.Process(target=_work, args=(task, theirs, counts, self.number, lifeline), daemon=True)
         self.process.start()
         theirs.close()
 
-    def give(self, shard: Shard, attempts: int) -> None:
-        """Hands over a shard."""
-        self.shard, self.attempts = shard, attempts
+    def give(self, item: Item, attempts: int) -> None:
+        """Hands over an item."""
+        self.item, self.attempts = item, attempts
         with suppress(BrokenPipeError):  # where it died, `outcome` will say so
-            self.connection.send(shard)
+            self.connection.send(item)
 
-    def outcome(self) -> Summary | Failure | None:
-        """What became of the shard; None if the process died.
+    def outcome(self) -> Any:
+        """What became of the item; None if the process died.
 
         Raises:
           OSError: what made the worker give up.
@@ -133,8 +140,8 @@ class _Worker:
         return f"its process ended {how} {ATTEMPTS} times, perhaps for want of memory: use fewer --workers"
 
 
-def _work(connection: Connection, counts: Any, number: int, lifeline: Connection) -> None:
-    """A worker's main function: writes the shards that it is given, until it is given no more."""
+def _work(task: Task, connection: Connection, counts: Any, number: int, lifeline: Connection) -> None:
+    """A worker's main function: does the items that it is given, until it is given no more."""
 
     def exit_with_parent():
         lifeline.poll(None)
@@ -149,11 +156,11 @@ def _work(connection: Connection, counts: Any, number: int, lifeline: Connection
     threading.Thread(target=exit_with_parent, daemon=True).start()
     while True:
         try:
-            shard = connection.recv()
+            item = connection.recv()
         except EOFError:
             return
         try:
-            outcome = attempt(shard, advance, restart)
+            outcome = task(item, advance, restart)
         except OSError as error:
             outcome = error
         connection.send(outcome)
@@ -162,6 +169,7 @@ def _work(connection: Connection, counts: Any, number: int, lifeline: Connection
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
     """Ctrl-C reaches this process afterwards, and never the processes started in between: they inherit the mask."""
+    resource_tracker.ensure_running()  # starting it later would unblock the signal again
     caught = []
     # The mask is this thread's only. Where another thread takes the signal, the handler runs here all the same.
     in_main_thread = threading.current_thread() is threading.main_thread()

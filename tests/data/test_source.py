@@ -99,7 +99,8 @@ def test_missing_or_inconsistent_index(dataset):
     path.unlink()
     refused(dataset, "toy-train.index.npy", "the index is missing")
     np.save(path, index)
-    for damaged in (b"not an array", path.read_bytes().replace(b"{", b"(", 1), path.read_bytes().replace(b"}", b"(", 1)):
+    content = path.read_bytes()
+    for damaged in (b"not an array", content.replace(b"{", b"(", 1), content.replace(b"}", b"(", 1)):
         path.write_bytes(damaged)
         refused(dataset, "toy-train.index.npy", "cannot be read")
     for wrong, expected in (

@@ -290,7 +290,7 @@ left = int(os.environ["KILLED_AT"])
 
 def hook(event, arguments):
     global left
-    written = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    written = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
     if (written and "unfinished" in str(arguments[0])) or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
         left -= 1
         if left == 0:

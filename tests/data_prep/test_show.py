@@ -14,6 +14,8 @@ from whole_datasets import make_record
 
 from data_prep import show, verify
 from data_prep.errors import PrepError
+from data_prep.sheet import layout, panels, statistics
+from data_prep.sheet.page import Page
 from rmae_jax import records
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,7 +44,7 @@ def test_regions_lie_where_they_are():
     label_map = np.zeros((6, 8), np.uint16)
     label_map[1:4, 2:5] = 1
     label_map[1:4, 5:7] = 2
-    drawn = show.draw_regions(photograph, label_map[None]).astype(int)
+    drawn = panels.draw_regions(photograph, label_map[None]).astype(int)
     gray = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     boundary = np.zeros((6, 8), bool)
     boundary[1, 2:7] = boundary[4, 2:7] = True
@@ -61,7 +63,7 @@ def test_later_maps_lie_upon_earlier_ones_in_other_colours():
     maps = np.zeros((2, 5, 9), np.uint16)
     maps[0, :, :6] = 1
     maps[1, :, 3:] = 1
-    drawn = show.draw_regions(photograph, maps).astype(int)
+    drawn = panels.draw_regions(photograph, maps).astype(int)
     both, first, second = drawn[2, 4], drawn[2, 1], drawn[2, 7]
     assert abs(first - second).max() > 30
     np.testing.assert_allclose(both, first / 2 + (second - 50), atol=1)
@@ -70,13 +72,13 @@ def test_later_maps_lie_upon_earlier_ones_in_other_colours():
 
 def test_no_map_gives_the_gray_photograph():
     photograph = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
-    drawn = show.draw_regions(photograph, np.zeros((0, 7, 5), np.uint16))
+    drawn = panels.draw_regions(photograph, np.zeros((0, 7, 5), np.uint16))
     with_gray = np.asarray(Image.fromarray(photograph).convert("L"))[..., None].astype(int)
     assert abs(drawn - with_gray).max() <= 1
 
 
 def test_neighbouring_colours_differ():
-    colours = show._colours(40, 0)[1:]
+    colours = panels._colours(40, 0)[1:]
     assert colours.min() >= 0 and colours.max() <= 255
     distances = abs(colours[:, None] - colours[None]).max(axis=2)
     assert distances[np.eye(40, dtype=bool) == 0].min() > 5
@@ -110,8 +112,8 @@ def test_photographs_are_drawn_as_they_are(tmp_path):
     record = make_record(0, (0, 1), 300, 400)
     folder = whole_datasets.write(tmp_path / "toy", [[record]])
     sheet = pixels(show.show(folder, output=tmp_path / "sheet.png"))
-    size = show._columns(2, 1)[0]
-    shown = show._prepare(record, {"layers": [{"name": "coarse"}, {"name": "fine"}]}, size)
+    size = layout.columns(2, 1)[0]
+    shown = panels.prepare(record, {"layers": [{"name": "coarse"}, {"name": "fine"}]}, size)
     assert [panel.shape for panel in shown.panels] == [(size * 3 // 4, size, 3)] * 3
     photograph = records.decode_image(record.image)
     assert abs(shown.panels[0].mean(axis=(0, 1)) - photograph.mean(axis=(0, 1))).max() < 1
@@ -125,10 +127,10 @@ def test_photographs_are_drawn_as_they_are(tmp_path):
 
 def test_captions_name_class_and_maps():
     layers = {"layers": [{"name": "coarse"}, {"name": "fine"}], "classes": ["cat", "dog"]}
-    shown = show._prepare(make_record(0, label=1), layers, 100)
+    shown = panels.prepare(make_record(0, label=1), layers, 100)
     assert shown.title == "folder/0.jpg"
     assert shown.captions == ("56 × 40, dog", "coarse: 34", "fine: 30 in 2 maps")
-    assert show._prepare(make_record(0, (1,)), layers, 100).captions == ("56 × 40", "coarse: 0", "fine: 34")
+    assert panels.prepare(make_record(0, (1,)), layers, 100).captions == ("56 × 40", "coarse: 0", "fine: 34")
 
 
 def test_statistics_of_a_record():
@@ -138,7 +140,7 @@ def test_statistics_of_a_record():
     maps[1, 2:, :5] = 2
     maps[2, 0, 4:6] = 1
     record = make_record(0, (), 4, 10, region_layers=(0, 2, 2), packed_regions=records.pack_regions(maps))
-    num_regions, sizes, covered = show._count(record, 3)
+    num_regions, sizes, covered = statistics.count(record, 3)
     assert num_regions.tolist() == [1, 0, 3]
     assert [one.tolist() for one in sizes] == [[20], [], [5, 10, 2]]
     np.testing.assert_allclose(covered, [0.5, 0, 16 / 40])
@@ -147,14 +149,14 @@ def test_statistics_of_a_record():
 def test_skipped_images_are_grouped_by_reason():
     skipped = [{"image_id": f"{i}.jpg", "reason": f"{i}x9 is more than 7 pixels"} for i in range(4)]
     skipped += [{"image_id": "a.jpg", "reason": "error 7"}, {"image_id": "b.jpg", "reason": "error 7"}]
-    assert show._skipped_lines(skipped) == [
+    assert layout.skipped_lines(skipped) == [
         "skipped: 6",
         "4 × …x… is more than … pixels: 0.jpg, 1.jpg, 2.jpg, …",
         "2 × error 7: a.jpg, b.jpg",
     ]
     many = [{"image_id": "a.jpg", "reason": letter} for letter in "abcdefghijklm"]
-    assert show._skipped_lines(many)[-2:] == ["1 × j: a.jpg", "3 for 3 other reasons"]
-    assert show._skipped_lines([]) == []
+    assert layout.skipped_lines(many)[-2:] == ["1 × j: a.jpg", "3 for 3 other reasons"]
+    assert layout.skipped_lines([]) == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_any_dataset_has_a_sheet(tmp_path, made, layers):
 
 
 def test_long_text_is_shortened_in_its_middle():
-    page = show._Page(400, 100)
+    page = Page(400, 100)
     page.text(0, 50, "beginning/" + "x" * 500 + "/end.jpg", 200)
     page.text(0, 80, "short $a$\n", 200)
     long, short = (text.get_text() for text in page.figure.texts)
@@ -221,7 +223,7 @@ def test_damage_is_named(dataset, tmp_path):
 
 def test_too_tall_a_picture_is_refused(tmp_path, monkeypatch):
     folder = whole_datasets.write(tmp_path / "toy", [[make_record(i, (), 4, 4) for i in range(9)]], layers=())
-    monkeypatch.setattr(show, "MOST_PIXELS", 600)
+    monkeypatch.setattr(layout, "MOST_PIXELS", 600)
     with pytest.raises(PrepError, match="the picture would have .* pixels, 600 a side at most; fewer --images"):
         show.show(folder)
 

@@ -631,7 +631,7 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path, workers):
     assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
 
 
-def test_a_dead_worker_is_no_problem_of_the_dataset(tmp_path):
+def test_a_worker_that_dies_is_replaced(tmp_path):
     folder = write(tmp_path / "toy", [[make_record(i, (0, 1)) for i in range(20)]] * 100)
     process = subprocess.Popen(
         [sys.executable, "-m", "data_prep.verify", folder, "--workers=2"],
@@ -645,6 +645,6 @@ def test_a_dead_worker_is_no_problem_of_the_dataset(tmp_path):
         time.sleep(0.005)
     time.sleep(0.2)
     os.kill(int(pids[-1]), signal.SIGKILL)
-    stdout, stderr = process.communicate(timeout=10)
-    assert (process.returncode, stdout) == (2, "")
-    assert stderr.splitlines()[-1] == "error: a worker process died, perhaps for want of memory; try fewer --workers"
+    stdout, _ = process.communicate(timeout=30)
+    undisturbed = command(folder, "--workers=1")
+    assert (process.returncode, stdout) == (undisturbed.returncode, undisturbed.stdout)

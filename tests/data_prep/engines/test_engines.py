@@ -181,7 +181,8 @@ def test_workers_end_with_the_caller(folder, tmp_path):
     """When nobody listens any more, no process is left behind."""
     job = planned(folder, tmp_path / "out")
     job.scratch.mkdir(parents=True)
-    outcomes = local.write_all(job.shards(tuple(r.ready(job.scratch) for r in job.regions)), 2, lambda done: None)
+    work = job.shards(tuple(source.ready(job.scratch) for source in job.regions))
+    outcomes = local.run(attempt.attempt, work, 2, lambda done: None)
     next(outcomes)
     mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     assert len(mine.read_text().split()) >= 2

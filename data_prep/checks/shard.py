@@ -1,0 +1,214 @@
+"""One shard, read from its first byte to its last and compared with what the files beside it say."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt16, UInt64
+
+from data_prep import reading
+from rmae_jax import records
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A shard to be checked, and what the files beside it say of it.
+
+    Attributes:
+      path: of the shard.
+      first: number of its first record in the split.
+      claimed: number of its records according to the metadata.
+      rows: of the index: offset of each frame and length of its data, in bytes; None if the index cannot be used.
+      layers: names of the dataset's layers.
+      num_classes: how many classes the dataset names.
+    """
+
+    path: Path
+    first: int
+    claimed: int
+    rows: Int64[np.ndarray, "rows 2"] | None
+    layers: tuple[str, ...]
+    num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a shard holds.
+
+    Attributes:
+      problems: a line for each.
+      whole: every frame was read, and there are as many as the metadata says.
+      num_bytes: size of the file.
+      num_regions: counted in the label maps, for each layer; None if a map cannot be counted.
+      ids: a 64-bit digest of the image_id of each record that could be decoded.
+      numbers: of these records in the split.
+    """
+
+    problems: tuple[str, ...]
+    whole: bool
+    num_bytes: int
+    num_regions: tuple[int, ...] | None
+    ids: UInt64[np.ndarray, " decoded"]
+    numbers: Int64[np.ndarray, " decoded"]
+
+
+def check_shard(shard: Shard, advance: Callable[[], None], restart: Callable[[], None]) -> Found:
+    """Reads a shard from its first byte to its last and compares it with what the index and the metadata say.
+
+    Args:
+      shard: what to check.
+      advance: called after each record.
+      restart: never called: there is nothing to try again.
+    """
+    return _ShardCheck(shard, advance).run()
+
+
+class _ShardCheck:
+    def __init__(self, shard: Shard, advance: Callable[[], None]):
+        self.shard = shard
+        self.advance = advance
+        self.problems: list[str] = []
+        self.frames: list[tuple[int, int]] = []
+        self.not_read = 0  # frames that were passed over
+        self.broken = False
+        self.num_regions: Int64[np.ndarray, " layers"] | None = np.zeros(len(shard.layers), np.int64)
+        self.ids: list[int] = []
+        self.numbers: list[int] = []
+
+    def run(self) -> Found:
+        size = 0
+        try:
+            size, start = self.shard.path.stat().st_size, 0
+            while start is not None:
+                start = self._check_from(start, size)
+        except OSError as error:
+            self.broken = True
+            what = (
+                "the shard is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            )
+            self.problems.append(f"{self.shard.path}: {what}; copy it again, or prepare the split with --overwrite")
+        if not self.broken:
+            self._compare(np.array(self.frames, np.int64).reshape(-1, 2))
+        return Found(
+            problems=tuple(self.problems),
+            whole=not self.broken and len(self.frames) == self.shard.claimed,
+            num_bytes=size,
+            num_regions=None if self.num_regions is None else tuple(self.num_regions.tolist()),
+            ids=np.array(self.ids, np.uint64),
+            numbers=np.array(self.numbers, np.int64),
+        )
+
+    def _check_from(self, start: int, size: int) -> int | None:
+        """Checks the frames from a byte on; returns where to go on behind a broken one, None at the end."""
+        try:
+            for offset, data in reading.frames(self.shard.path, start):
+                number = self.shard.first + self.not_read + len(self.frames)
+                self.frames.append((offset, len(data)))
+                self._check_record(number, offset, data)
+                self.advance()
+            return None
+        except reading.BrokenFrame as error:
+            self.broken = True
+            place = self.not_read + len(self.frames)
+            line = f"{self.shard.path}: record {self.shard.first + place} (byte {error.offset}): {error.what}"
+            rows = self.shard.rows
+            if rows is None:
+                self.problems.append(f"{line}; what follows in the shard was not checked")
+                return None
+            later = np.flatnonzero(rows[:, 0] > error.offset)
+            present = later[rows[later, 0] < size]
+            gone = len(later) - len(present)
+            self.problems.append(line + (f"; {gone} more records should follow it" if gone else ""))
+            if not len(present):
+                return None
+            self.not_read = int(present[0]) - len(self.frames)
+            return int(rows[present[0], 0])
+
+    def _compare(self, frames: Int64[np.ndarray, "records 2"]) -> None:
+        """Compares where the frames are with the index, and their number with the metadata."""
+        shard, count = self.shard, len(frames)
+        says = {"metadata": shard.claimed} | ({} if shard.rows is None else {"index": len(shard.rows)})
+        for number in sorted({said for said in says.values() if said != count}):
+            who = " and the ".join(name for name, said in says.items() if said == number)
+            self.problems.append(f"{shard.path}: holds {count} records, not {number} as the {who} would have it")
+        if says.get("index") != count:
+            return
+        different = np.flatnonzero((frames != shard.rows).any(axis=1))
+        if len(different):
+            place = int(different[0])
+            (offset, length), (said_offset, said_length) = frames[place], shard.rows[place]
+            others = f"; {len(different) - 1} later records differ too" if len(different) > 1 else ""
+            self.problems.append(
+                f"{shard.path}: record {shard.first + place} (byte {offset}): has {length} bytes, unlike the index, "
+                f"which says byte {said_offset}, {said_length} bytes{others}"
+            )
+
+    def _check_record(self, number: int, offset: int, data: bytes) -> None:
+        where = f"{self.shard.path}: record {number} (byte {offset}"
+        try:
+            record = records.decode(data)
+        except ValueError as error:
+            self.problems.append(f"{where}): {reading.one_line(error)}")
+            self.num_regions = None
+            return
+        self.ids.append(int.from_bytes(hashlib.blake2b(record.image_id.encode(), digest_size=8).digest(), "little"))
+        self.numbers.append(number)
+        what = [*_image_problems(record, data)]
+        counts, region_problems = _count_regions(record, self.shard.layers)
+        what += region_problems
+        if not -1 <= record.label < (self.shard.num_classes or np.inf):
+            what.append(f"label {record.label} is not -1 and none of the dataset's {self.shard.num_classes} classes")
+        self.problems += [f"{where}, {record.image_id!r}): {one}" for one in what]
+        if region_problems:
+            self.num_regions = None
+        if self.num_regions is not None:
+            self.num_regions += counts
+
+
+def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
+    stated = reading.stated_size(data)
+    if stated != (record.height, record.width):
+        of_maps = f"{record.height}x{record.width} in regions/shape"
+        yield f"height and width are {stated[0]}x{stated[1]}, but {of_maps}"
+    try:
+        height, width = records.decode_image(record.image).shape[:2]
+    except ValueError as error:
+        yield f"the image does not decode: {reading.one_line(error)}"
+        return
+    if (height, width) != stated:
+        yield f"the image is {height}x{width} (height x width), not {stated[0]}x{stated[1]} as the record says"
+
+
+def _count_regions(record: records.Record, layers: Sequence[str]) -> tuple[Int64[np.ndarray, " layers"], list[str]]:
+    """Regions in each layer, which hold where there are no problems; and the problems."""
+    counts = np.zeros(len(layers), np.int64)
+    of_maps = record.region_layers
+    if not all(0 <= layer < len(layers) for layer in of_maps):
+        return counts, [f"region_layers {list(of_maps)}: the dataset has layers 0 to {len(layers) - 1}"]
+    problems = []
+    if list(of_maps) != sorted(of_maps):
+        problems.append(f"region_layers {list(of_maps)} are not ascending")
+    if len(record.num_regions) != len(of_maps):
+        return counts, [*problems, f"num_regions has {len(record.num_regions)} counts for {len(of_maps)} label maps"]
+    try:
+        maps = record.regions
+    except (ValueError, OverflowError, MemoryError) as error:
+        return counts, [*problems, reading.one_line(error).removeprefix(f"record {record.image_id}: ")]
+    for number, (one, layer, said) in enumerate(zip(maps, of_maps, record.num_regions, strict=True)):
+        highest, gaps = _labels(one)
+        counts[layer] += highest
+        which = f"label map {number} (layer {layers[layer]!r})"
+        if len(gaps):
+            some = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
+            problems.append(f"{which}: has labels up to {highest}, but no pixel of {some}")
+        elif highest != said:
+            problems.append(f"{which}: has {highest} regions, but num_regions says {said}")
+    return counts, problems
+
+
+def _labels(label_map: UInt16[np.ndarray, "height width"]) -> tuple[int, Int64[np.ndarray, " gaps"]]:
+    """The highest label, and those below it that no pixel has."""
+    counts = np.bincount(label_map.reshape(-1), minlength=1)
+    return len(counts) - 1, np.flatnonzero(counts[1:] == 0) + 1
