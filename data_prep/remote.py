@@ -162,6 +162,9 @@ class RemotePath:
         """Makes the object of a local file: whoever reads it meanwhile, or after a failure, has the earlier one."""
         with _told(self.url) as store:
             store.put_file(str(path), self.url)
+        size, arrived = path.stat().st_size, self.stat().st_size
+        if arrived != size:
+            raise PrepError(f"{self.url}: {arrived} of {size} bytes arrived; run again")
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Deletes the object."""

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 import rmae_jax.model
 from configs import rmae_b
+from data_prep import flags
 from docs import draw_data_flow
 from rmae_jax.training.config import flat
 
@@ -64,3 +66,20 @@ def test_the_drawing_is_that_of_the_code(tmp_path):
         assert drawn.size == committed.size
         difference = np.asarray(drawn, float) - np.asarray(committed, float)
     assert np.abs(difference).mean() < 0.3  # a changed label is more; another font rasteriser less
+
+
+def test_commands_of_data_prep_have_flags_that_exist(caplog):
+    text = Path("docs/data.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    python -m data_prep (.*?)(?:#.*)?$", text, re.MULTILINE)
+    parsed = [flags.parse(shlex.split(command)) for command in commands]
+    assert len(parsed) > 4
+    of_beam = [how.beam_options for _, how in parsed if how.runner == "beam"]
+    runners = [next(option for option in options if option.startswith("--runner=")) for options in of_beam]
+    assert runners == [f"--runner={name}" for name in ("DirectRunner", "FlinkRunner", "DataflowRunner")]
+    beam = pytest.importorskip("apache_beam.options.pipeline_options")
+    caplog.clear()  # of what importing it says
+    for options in of_beam:
+        beam.PipelineOptions(options).get_all_options()
+        assert not caplog.messages  # of options that Beam does not know
+    beam.PipelineOptions([*options, "--machine_tipe=x"]).get_all_options()
+    assert "--machine_tipe=x" in caplog.text

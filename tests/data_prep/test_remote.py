@@ -365,6 +365,13 @@ def test_an_object_is_replaced_whole_or_not_at_all(store):
     assert path.read_bytes() == b"earlier"
 
 
+def test_an_object_that_arrives_cut_short_is_noticed(store, monkeypatch):
+    monkeypatch.setattr(store, "put_file", lambda self, path, url: self.pipe_file(url, Path(path).read_bytes()[:-1]))
+    with pytest.raises(PrepError, match="gs://bucket/file: 3 of 4 bytes arrived; run again"):  # noqa: SIM117
+        with files.replacing(RemotePath("gs://bucket/file"), RemotePath("gs://bucket")) as out:
+            out.write(b"1234")
+
+
 def command(monkeypatch, capsys, *arguments):
     """Runs the command line in this process; gives its status and what it prints."""
     monkeypatch.setattr(sys, "argv", ["data_prep", *arguments])
