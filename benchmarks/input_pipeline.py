@@ -26,6 +26,7 @@ from skimage.segmentation import felzenszwalb
 from rmae_jax import records, tfrecord
 from rmae_jax.data import TFRecordSource, batches
 from rmae_jax.data.crops import random_resized_crop
+from rmae_jax.data.examples import RandomExamples
 
 SCALES = (500, 1000, 1500)
 SIZE, NUM_REGIONS = 224, 8
@@ -82,14 +83,34 @@ def usual_example(rng: np.random.Generator, file: Path) -> dict[str, np.ndarray]
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
     pixels = np.asarray(image.crop(box).resize((SIZE, SIZE), Image.BICUBIC), np.float32) / 255
     layers = np.load(file.with_suffix(".npy"))[:, crop.top : box[3], crop.left : box[2]]
-    rows, columns = np.arange(SIZE) * crop.height // SIZE, np.arange(SIZE) * crop.width // SIZE
+    rows, columns = (
+        (np.arange(SIZE, dtype=np.float32) * np.float32(side / SIZE)).astype(np.int64)  # as PyTorch's "nearest"
+        for side in (crop.height, crop.width)
+    )
     layers = layers[:, rows[:, None], columns]
     if crop.flip:
         pixels, layers = pixels[:, ::-1], layers[:, :, ::-1]
     candidates = [(s, label) for s, layer in enumerate(layers) for label in np.unique(layer) if label]
-    drawn = rng.choice(len(candidates), NUM_REGIONS, replace=len(candidates) < NUM_REGIONS)
+    if len(candidates) >= NUM_REGIONS:
+        drawn = rng.choice(len(candidates), NUM_REGIONS, replace=False)
+    else:
+        repeats = -(-NUM_REGIONS // len(candidates))
+        drawn = rng.permutation(np.tile(np.arange(len(candidates)), repeats))[:NUM_REGIONS]
     maps = np.stack([layers[candidates[k][0]] == candidates[k][1] for k in drawn])
     return {"images": (pixels - MEAN) / STD, "regions": maps.astype(np.float32)}
+
+
+def equal(folder: Path, source: TFRecordSource) -> int:
+    """Of how many photographs both sides make the same example, from the same random numbers."""
+    examples = RandomExamples(source, SIZE, NUM_REGIONS)
+    count = 0
+    for record in range(len(source)):
+        ours = examples(record, np.random.default_rng(record))
+        theirs = usual_example(np.random.default_rng(record), folder / f"{source[record].image_id}.jpg")
+        pixels = (ours["images"].astype(np.float32) / 255 - MEAN) / STD
+        maps = ours["regions"][None] >> np.arange(NUM_REGIONS)[:, None, None] & 1
+        count += np.array_equal(pixels, theirs["images"]) and np.array_equal(maps, theirs["regions"])
+    return count
 
 
 def rate(stream: Iterator[dict[str, np.ndarray]], num_batches: int, batch_size: int) -> float:
@@ -110,7 +131,7 @@ def settled() -> float:
 
 
 def main() -> None:
-    """Prints both rates, their ratio, and the bytes that each sends to the device."""
+    """Prints how many examples are equal, both rates, their ratio, and the bytes that each sends to the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
@@ -121,6 +142,7 @@ def main() -> None:
         prepare(Path(folder))
         usual = usual_batches(Path(folder), arguments.batch)
         source = TFRecordSource(folder)
+        print(f"equal examples from equal random numbers: {equal(Path(folder), source)} of {len(source)} photographs")
         ours = batches(source, seed=0, batch_size=arguments.batch, image_size=SIZE, num_regions=NUM_REGIONS)
         streams = {"usual": usual, "ours": ours}
         size = {

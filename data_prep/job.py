@@ -84,13 +84,13 @@ def run(
             if job.scratch.exists():  # killed between its last two steps
                 files.remove_tree(job.scratch)
             return finished
+    engine = _engine(workers, beam_options)
     _refuse_other_datasets(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
     with _only_run(job):
         if overwrite:
             _delete_earlier(job)
         work = job.shards(_start_or_resume(job))
-        engine = _engine(workers, beam_options)
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
         metadata = dataset.finish(job.output, job.scratch, job.description, job.inputs, num_examples, reports)
@@ -101,6 +101,7 @@ def run(
 def _engine(workers: int, beam_options: Sequence[str] | None) -> Callable[..., Outcomes]:
     if beam_options is None:
         return lambda pending, progress: local.run(attempt, pending, workers, progress)
+    beam.require()
     return lambda pending, progress: beam.write_all(pending, beam_options, progress)
 
 

@@ -17,6 +17,18 @@ from data_prep.shards import Shard
 POLL_SECONDS = 2
 
 
+def require() -> None:
+    """Makes sure that Beam is there, before anything is written.
+
+    Raises:
+      PrepError: it is not installed.
+    """
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError as error:
+        raise PrepError("--runner=beam needs Apache Beam: pip install -e .[beam]") from error
+
+
 def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callable[[int], None]) -> Outcomes:
     """Writes shards in a Beam pipeline; yields each with its outcome when the pipeline has ended.
 
@@ -30,15 +42,13 @@ def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callab
       progress: called now and then with the number of images in finished shards.
 
     Raises:
-      PrepError: Beam is not installed, or the pipeline failed as a whole.
+      PrepError: the pipeline failed as a whole.
     """
     if not pending:
         return
-    try:
-        import apache_beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise PrepError("--runner=beam needs Apache Beam: pip install -e .[beam]") from error
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     items = _save(pending)
     try:
         with _watched(pending, progress), apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:

@@ -209,6 +209,7 @@ def test_without_beam_the_error_says_what_to_install(folder, tmp_path, monkeypat
     monkeypatch.setitem(__import__("sys").modules, "apache_beam", None)
     with pytest.raises(jobs.PrepError, match=r"needs Apache Beam: pip install -e .\[beam\]"):
         jobs.run(planned(folder, tmp_path / "out"), beam_options=[])
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_attempt_gives_a_summary_or_a_reason(folder, tmp_path):
