@@ -1,8 +1,9 @@
 """A whole job: photographs in, a dataset of region records out; resumed where an earlier run was killed."""
 
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -114,48 +115,66 @@ def _write_shards(
 ) -> int:
     """Writes the shards that are missing; returns the number of records in all of them."""
     total = job.source.num_images
-    found = {shard.path: shards.finished(shard) for shard in work}
-    pending = [shard for shard in work if found[shard.path] is None]
-    summaries = {path: summary for path, summary in found.items() if summary is not None}
-    failures: dict[AnyPath, str] = {}
+    known, pending, failures = _Known(total, max_bad), [], []
+    for shard in work:
+        summary = shards.finished(shard)
+        if summary is None:
+            pending.append(shard)
+        else:
+            known.add(summary)
     done_before = total - sum(len(shard.images) for shard in pending)
     progress(done_before, total)
-    _refuse_bad(summaries.values(), max_bad, total)
+    known.refuse_bad()
     for shard, outcome in engine(pending, lambda done: progress(done_before + done, total)):
         if isinstance(outcome, Failure):
-            failures[shard.path] = outcome.reason
+            failures.append(f"{shard.path.name} ({outcome.reason})")
         else:
-            summaries[shard.path] = outcome
-            _refuse_bad(summaries.values(), max_bad, total)
+            known.add(outcome)
+            known.refuse_bad()
     if failures:
-        named = ", ".join(f"{path.name} ({reason})" for path, reason in list(failures.items())[:EXAMPLES])
-        more = ", ..." if len(failures) > EXAMPLES else ""
         raise PrepError(
-            f"{len(failures)} of {len(work)} shards failed: {named}{more}; the others are kept: "
+            f"{len(failures)} of {len(work)} shards failed: {_some(failures)}; the others are kept: "
             "run again to write the missing ones"
         )
     progress(total, total)
-    num_examples = sum(summary.num_examples for summary in summaries.values())
-    if not num_examples:
-        raise PrepError(f"none of the {total} images is usable: {_examples(summaries.values())}")
-    return num_examples
+    if not known.num_examples:
+        raise PrepError(f"none of the {total} images is usable: {_some(known.bad)}")
+    return known.num_examples
 
 
-def _refuse_bad(summaries: Iterable[Summary], max_bad: float, total: int) -> None:
-    """Fails as soon as it is certain that too many images are bad."""
-    summaries = list(summaries)
-    bad = sum(len(summary.skipped) for summary in summaries)
-    if bad > max_bad * total:
-        read = sum(summary.num_examples for summary in summaries) + bad
-        raise PrepError(
-            f"{bad} of {read} images are bad, more than --max_bad={max_bad:g} allows of {total}: "
-            f"{_examples(summaries)}; raise --max_bad to leave them out, or mend them and run with --overwrite"
-        )
+@dataclasses.dataclass
+class _Known:
+    """What finished shards say of a job's images.
+
+    Attributes:
+      total: number of images.
+      max_bad: the fraction of them that may be left out.
+      num_examples: records written.
+      bad: id and reason of each image left out.
+    """
+
+    total: int
+    max_bad: float
+    num_examples: int = 0
+    bad: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, summary: Summary) -> None:
+        """Counts a shard."""
+        self.num_examples += summary.num_examples
+        self.bad += [f"{entry['image_id']} ({entry['reason']})" for entry in summary.skipped]
+
+    def refuse_bad(self) -> None:
+        """Fails as soon as it is certain that too many images are bad."""
+        if len(self.bad) > self.max_bad * self.total:
+            raise PrepError(
+                f"{len(self.bad)} of {self.num_examples + len(self.bad)} images are bad, more than "
+                f"--max_bad={self.max_bad:g} allows of {self.total}: {_some(self.bad)}; raise --max_bad to leave them "
+                "out, or mend them and run with --overwrite"
+            )
 
 
-def _examples(summaries: Iterable[Summary]) -> str:
-    skipped = [f"{entry['image_id']} ({entry['reason']})" for summary in summaries for entry in summary.skipped]
-    return ", ".join(skipped[:EXAMPLES]) + (", ..." if len(skipped) > EXAMPLES else "")
+def _some(what: Sequence[str]) -> str:
+    return ", ".join(what[:EXAMPLES]) + (", ..." if len(what) > EXAMPLES else "")
 
 
 def _refuse_other_datasets(job: Job) -> None:
