@@ -20,7 +20,7 @@ from configs import rmae_b
 from rmae_jax.model.blocks import LayerNorm, Linear
 from rmae_jax.model.region_queries import linear_of_normed_sum
 from rmae_jax.training.config import Durations
-from rmae_jax.training.mesh import data_mesh, to_devices
+from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import init_state, train_step
 
@@ -30,7 +30,7 @@ def training_step(batch_size: int, **changes) -> Callable[[], None]:
     config = rmae_b.get_config()
     config.batch_size = batch_size
     config.model.update(changes)
-    mesh, optimizer = data_mesh(), adamw(config, Durations(1000, 10))
+    mesh, optimizer = training_mesh(config), adamw(config, Durations(1000, 10))
     rng, side = np.random.default_rng(0), config.model.image_size
     batch = {
         "images": rng.integers(0, 256, (batch_size, side, side, 3), np.uint8),

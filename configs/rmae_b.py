@@ -27,9 +27,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.warmup_steps = placeholder(int)  # where given, counts instead of warmup_epochs
     config.weight_decay = 0.05  # not on LayerNorm and biases
     config.init_from = ""  # weights to start from: a file or folder in any layout that rmae_jax.interop reads
+    config.accumulation_steps = 1  # parts of a device's batch, one after the other; their gradients are averaged
+    config.remat = "none"  # computed twice to save memory: "attention", or "full": all inside of blocks
     config.log_every = 100  # steps; so are the next two
     config.checkpoint_every = 1000
     config.pictures_every = 5000
+
+    config.mesh = ml_collections.ConfigDict()  # devices; -1 is what is left of them
+    config.mesh.data = -1  # the batch is split over both axes
+    config.mesh.fsdp = 1  # parts that parameters and the optimiser's state are cut into, each on another device
 
     config.data = ml_collections.ConfigDict()
     config.data.path = ""  # a folder that data_prep wrote

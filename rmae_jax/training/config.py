@@ -8,9 +8,12 @@ import ml_collections
 
 from rmae_jax.model.check import check as check_model
 
-# Keys that a resumed run may change: they do not touch what is learned.
+# Keys that a resumed run may change: they do not touch what is learned. Those of the second line, as another number of
+# devices does, change it by rounding; a run that was begun before they existed goes on.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
+FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat")
 REGION_SAMPLING = ("random", "foreground")
+REMAT = ("none", "attention", "full")
 
 
 class ConfigError(ValueError):
@@ -56,12 +59,19 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         check_model(config.model)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if config.batch_size < 1 or config.batch_size % num_devices:
-        nearest = max(1, round(config.batch_size / num_devices)) * num_devices
+    mesh_shape(config, num_devices)
+    if config.accumulation_steps < 1:
+        raise ConfigError(f"accumulation_steps is {config.accumulation_steps}; it must be at least 1")
+    parts = num_devices * config.accumulation_steps
+    if config.batch_size < 1 or config.batch_size % parts:
+        nearest = max(1, round(config.batch_size / parts)) * parts
+        times = f" times accumulation_steps {config.accumulation_steps}" if config.accumulation_steps > 1 else ""
         raise ConfigError(
-            f"batch_size {config.batch_size} is not divisible by the {num_devices} devices; "
+            f"batch_size {config.batch_size} is not divisible by the {num_devices} devices{times}; "
             f"for example --config.batch_size={nearest}"
         )
+    if config.remat not in REMAT:
+        raise ConfigError(f"remat is {config.remat!r}; it must be one of {', '.join(REMAT)}")
     for key in ("log_every", "checkpoint_every", "pictures_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} is {config[key]}; it is a number of steps, at least 1")
@@ -80,6 +90,26 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
             "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
             "then give --config.data.path=DATASET"
         )
+
+
+def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int]:
+    """The sizes of the mesh's axes, (data, fsdp); one of mesh.data and mesh.fsdp may be -1, for what is left.
+
+    Raises:
+      ConfigError: they do not fit the number of devices.
+    """
+    data, fsdp = sizes = (config.mesh.data, config.mesh.fsdp)
+    for key, size in zip(("data", "fsdp"), sizes, strict=True):
+        if size < 1 and size != -1:
+            raise ConfigError(f"mesh.{key} is {size}; it must be at least 1, or -1 for what is left of the devices")
+    if data == fsdp == -1:
+        raise ConfigError("mesh.data and mesh.fsdp are both -1; one of them must be a number")
+    data = num_devices // fsdp if data == -1 else data
+    fsdp = num_devices // data if fsdp == -1 else fsdp
+    if data * fsdp != num_devices:
+        asked = f"mesh.data {sizes[0]} and mesh.fsdp {sizes[1]}"
+        raise ConfigError(f"{asked} do not fit the {num_devices} device(s): their product must be that number")
+    return data, fsdp
 
 
 def save(config: ml_collections.ConfigDict, run: Path) -> None:

@@ -17,11 +17,11 @@ from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
-from rmae_jax.training.mesh import data_mesh, to_devices
+from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter, draw_losses
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.signals import Interrupted, StopSignals
-from rmae_jax.training.step import TrainState, init_state, train_step
+from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 
 SHOWN = 6  # photographs in a picture
 
@@ -43,8 +43,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       TrainingError: a loss is not finite.
       Interrupted: a signal asked to stop; the state was saved.
     """
-    run, mesh = Path(workdir), data_mesh()
-    recipe.check(config, mesh.size)
+    run = Path(workdir)
+    recipe.check(config, jax.device_count())
+    mesh = training_mesh(config)
     config, model = initial_model(config, run)
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
     recipe.check_resumed(config, run)
@@ -64,12 +65,13 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
 
     # State.
     optimizer = adamw(config, durations)
-    state = init_state(config, optimizer, mesh, model)
     (run / "pictures").mkdir(parents=True, exist_ok=True)
     recipe.save(config, run)
     with closing(Checkpoints(run)) as checkpoints, StopSignals() as stop:
-        if checkpoints.latest_step is not None:
-            state = checkpoints.restore(state)
+        if checkpoints.latest_step is None:
+            state = init_state(config, optimizer, mesh, model)
+        else:
+            state = checkpoints.restore(abstract_state(config, optimizer, mesh))
             print(f"resumed from {checkpoints.path(checkpoints.latest_step)}")
         start = int(state.step)
         if start == durations.steps:

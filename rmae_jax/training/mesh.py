@@ -1,22 +1,31 @@
-"""Devices as a mesh, and which arrays are split over it."""
+"""Devices as a mesh, and how a batch lies on it."""
 
 import jax
+import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rmae_jax.training.config import mesh_shape
 
-def data_mesh() -> Mesh:
-    """All devices along one axis, "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+DATA, FSDP = AXES = ("data", "fsdp")
+
+
+def training_mesh(config: ml_collections.ConfigDict) -> Mesh:
+    """All devices, in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+
+    Raises:
+      ConfigError: the shape does not fit the number of devices.
+    """
+    return jax.make_mesh(mesh_shape(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """Batches: their first axis over "data"."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """Batches: their first dimension over both axes."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Parameters and the optimiser's state: a copy on every device."""
+    """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
-from rmae_jax.model import RMAE, draw_masks, normalize, unpack_regions
-from rmae_jax.training.mesh import replicated, split_batch
+from rmae_jax.model import RMAE, Mask, draw_masks, normalize, unpack_regions
+from rmae_jax.training.blocks import build
+from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
+from rmae_jax.training.sharding import shardings, specs
 
 Losses = dict[str, Array]  # loss and what it is the sum of
 Batch = dict[str, Array]
@@ -26,6 +28,15 @@ class TrainState(NamedTuple):
     opt_state: PyTree
 
 
+def abstract_state(
+    config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Shapes, dtypes and shardings of a state on a mesh: what a checkpoint is restored into."""
+    shapes = jax.eval_shape(lambda: _start(_random(config), optimizer))
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
+    return jax.tree.map(place, shapes, shardings(shapes, mesh))
+
+
 def init_state(
     config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh, model: RMAE | None = None
 ) -> TrainState:
@@ -33,16 +44,11 @@ def init_state(
 
     The weights are those of `model`; without one, they depend on `config.seed` alone.
     """
-
-    def start(params: PyTree) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-
-    def start_at_random() -> TrainState:
-        return start(nnx.to_pure_dict(nnx.state(RMAE(config.model, rngs=nnx.Rngs(config.seed)))))
-
+    places = jax.tree.map(lambda x: x.sharding, abstract_state(config, optimizer, mesh))
     if model is None:
-        return jax.jit(start_at_random, out_shardings=replicated(mesh))()
-    return jax.jit(start, out_shardings=replicated(mesh))(nnx.to_pure_dict(nnx.state(model)))
+        return jax.jit(lambda: _start(_random(config), optimizer), out_shardings=places)()
+    params = nnx.to_pure_dict(nnx.state(model))
+    return jax.jit(lambda params: _start(params, optimizer), out_shardings=places)(params)
 
 
 def train_step(
@@ -53,27 +59,90 @@ def train_step(
     A batch is {"images": uint8 (B, S, S, 3), "regions": bitmask (B, S, S)} and, with foreground sampling,
     "permutation": (B, L) of the regions' mask. What is not given so, the patches to mask are drawn from (config.seed,
     state.step), so that a step can be repeated bit for bit.
+
+    Losses and gradients are computed by each device for itself, on its part of the batch (shard_map): the compiler
+    has no activations to move, and what devices tell each other is written here and in `sharding.gather`.
     """
     model_config = config.model
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(model_config, rngs=nnx.Rngs(0))))
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
+    abstract = abstract_state(config, optimizer, mesh)
+    split = specs(abstract.params, mesh)
 
-    def loss(params: PyTree, batch: Batch, key: Array) -> tuple[Array, Losses]:
-        images = normalize(batch["images"])
-        masks = draw_masks(key, model_config, images.shape[0], num_patches, batch.get("permutation"))
+    def with_masks(batch: Batch, key: Array) -> Batch:
+        """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
+        drawn = draw_masks(key, model_config, len(batch["images"]), num_patches, batch.get("permutation"))
+        names = ("mask", "region_mask") if model_config.separate_masks else ("mask",)
+        permutations = {name: mask.permutation for name, mask in zip(names, drawn, strict=False)}
+        return {name: values for name, values in batch.items() if name != "permutation"} | permutations
+
+    def loss(params: PyTree, batch: Batch) -> tuple[Array, Losses]:
+        masks = [Mask.from_permutation(batch["mask"], model_config.mask_ratio)]
+        if "region_mask" in batch:
+            masks.append(Mask.from_permutation(batch["region_mask"], model_config.region_mask_ratio))
         regions = None
         if model_config.objective != "mae":
             regions = unpack_regions(batch["regions"], model_config.num_regions)
-        outputs = nnx.merge(graphdef, params)(images, regions, *masks)
+        outputs = build(graphdef, params, split, config.remat)(normalize(batch["images"]), regions, *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}
 
+    def gradients(params: PyTree, batch: Batch) -> tuple[PyTree, Losses]:
+        return _accumulate(jax.grad(loss, has_aux=True), config.accumulation_steps, params, batch)
+
+    def gradients_of_all(params: PyTree, batch: Batch) -> tuple[PyTree, Losses]:
+        """On each device, of its parts of parameters and batch; the gradients lie as the parameters do."""
+        grads, losses = gradients(params, batch)
+        # Split parameters: gathering them has summed their gradients over "fsdp" already.
+        missing = jax.tree.map(lambda spec: DATA if FSDP in spec else AXES, split)
+        grads = jax.tree.map(lambda x, axes: jax.lax.psum(x, axes) / mesh.size, grads, missing)
+        return grads, jax.lax.pmean(losses, AXES)
+
+    if mesh.size > 1:  # a single device has nobody to talk to
+        gradients_found = jax.shard_map(
+            gradients_of_all,
+            mesh=mesh,
+            in_specs=(split, PartitionSpec(AXES)),
+            out_specs=(split, PartitionSpec()),
+            check_vma=False,  # it would sum gradients inside of the scan over blocks, one by one
+        )
+    else:
+        gradients_found = gradients
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Losses]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        grads, losses = jax.grad(loss, has_aux=True)(state.params, batch, key)
+        grads, losses = gradients_found(state.params, with_masks(batch, key))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), losses
 
-    whole, split = replicated(mesh), split_batch(mesh)
-    return jax.jit(step, donate_argnums=0, in_shardings=(whole, split), out_shardings=whole)
+    places = jax.tree.map(lambda x: x.sharding, abstract)
+    return jax.jit(
+        step, donate_argnums=0, in_shardings=(places, split_batch(mesh)), out_shardings=(places, replicated(mesh))
+    )
+
+
+def _random(config: ml_collections.ConfigDict) -> PyTree:
+    """Initial parameters."""
+    return nnx.to_pure_dict(nnx.state(RMAE(config.model, rngs=nnx.Rngs(config.seed))))
+
+
+def _start(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def _accumulate(
+    grad: Callable[[PyTree, Batch], tuple[PyTree, Losses]], parts: int, params: PyTree, batch: Batch
+) -> tuple[PyTree, Losses]:
+    """Gradients and losses of a batch, of which only 1 / `parts` is looked at at a time; the memory shrinks so."""
+    if parts == 1:
+        return grad(params, batch)
+    cut = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], cut))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def add(total: tuple[PyTree, Losses], part: Batch) -> tuple[tuple[PyTree, Losses], None]:
+        return jax.tree.map(jnp.add, total, grad(params, part)), None
+
+    total, _ = jax.lax.scan(add, zeros, cut)
+    return jax.tree.map(lambda x: x / parts, total)

@@ -12,7 +12,7 @@ from rmae_jax.data import RegionFilter
 from rmae_jax.training import config as recipe
 from rmae_jax.training import pretrain
 from rmae_jax.training.dataset import region_filter, region_layers
-from rmae_jax.training.mesh import data_mesh, to_devices
+from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import init_state, train_step
 
@@ -72,7 +72,7 @@ def test_an_ablation_takes_a_step(name):
     """Sources and the filter of small regions change no program; a test of the data shows what they do."""
     config = ablation(name).get_config()
     config.update_from_flattened_dict(TOY)
-    mesh, optimizer = data_mesh(), adamw(config, recipe.durations(config, 100))
+    mesh, optimizer = training_mesh(config), adamw(config, recipe.durations(config, 100))
     rng, bits = np.random.default_rng(0), config.model.num_regions
     batch = {
         "images": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
@@ -127,7 +127,7 @@ def test_a_run_reads_what_the_keys_of_the_data_say(config, tmp_path, monkeypatch
 def test_a_step_masks_the_patches_that_the_data_chose():
     config = ablation("sampling_foreground").get_config()
     config.update_from_flattened_dict(TOY | {"base_lr": 0.0})
-    mesh, optimizer = data_mesh(), adamw(config, recipe.durations(config, 100))
+    mesh, optimizer = training_mesh(config), adamw(config, recipe.durations(config, 100))
     rng = np.random.default_rng(0)
     batch = {
         "images": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),

@@ -4,14 +4,14 @@ import pytest
 
 from rmae_jax import data
 from rmae_jax.training.config import Durations
-from rmae_jax.training.mesh import data_mesh, to_devices
+from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import init_state, train_step
 
 
 def setting(config, dataset):
     """A mesh, an initial state, a step function and a batch."""
-    mesh = data_mesh()
+    mesh = training_mesh(config)
     optimizer = adamw(config, Durations(40, 0))
     batches = data.batches(
         data.TFRecordSource(dataset, "train"),
