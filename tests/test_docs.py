@@ -16,7 +16,7 @@ from data_prep import flags
 from docs import draw_data_flow
 from rmae_jax.training.config import flat
 
-DOCUMENTS = ["README.md", "docs/method.md", "docs/data.md"]
+DOCUMENTS = ["README.md", "docs/method.md", "docs/data.md", "docs/scaling.md"]
 
 
 def quoted(document: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_files_exist(document):
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_keys_are_those_of_the_recipes(document):
     text = Path(document).read_text()
-    found = set(re.findall(r"`((?:model|data)\.\w+)", text)) | set(re.findall(r"--config\.([a-z_.]+)", text))
+    found = set(re.findall(r"`((?:model|data|mesh)\.\w+)", text)) | set(re.findall(r"--config\.([a-z_.]+)", text))
     assert found
     assert not found - flat(rmae_b.get_config().to_dict()).keys()
 

@@ -1,4 +1,4 @@
-"""Pre-training: optimiser, mesh, step, loop, checkpoints, metrics, pictures."""
+"""Pre-training: optimiser, mesh, sharding, step, loop, checkpoints, metrics, pictures."""
 
 from rmae_jax.training.config import ConfigError
 from rmae_jax.training.loop import TrainingError, pretrain

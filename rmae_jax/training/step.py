@@ -32,9 +32,7 @@ def abstract_state(
     config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Shapes, dtypes and shardings of a state on a mesh: what a checkpoint is restored into."""
-    shapes = jax.eval_shape(lambda: _start(_random(config), optimizer))
-    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)  # noqa: E731
-    return jax.tree.map(place, shapes, shardings(shapes, mesh))
+    return _placed(_abstract_model(config)[1], optimizer, mesh)
 
 
 def init_state(
@@ -64,10 +62,9 @@ def train_step(
     has no activations to move, and what devices tell each other is written here and in `sharding.gather`.
     """
     model_config = config.model
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(model_config, rngs=nnx.Rngs(0))))
+    graphdef, params = _abstract_model(config)
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
-    abstract = abstract_state(config, optimizer, mesh)
-    split = specs(abstract.params, mesh)
+    split = specs(params, mesh)
 
     def with_masks(batch: Batch, key: Array) -> Batch:
         """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
@@ -90,12 +87,14 @@ def train_step(
     def gradients(params: PyTree, batch: Batch) -> tuple[PyTree, Losses]:
         return _accumulate(jax.grad(loss, has_aux=True), config.accumulation_steps, params, batch)
 
+    def total(x: Array, axes: tuple[str, ...]) -> Array:
+        return jax.lax.psum(x, tuple(axis for axis in axes if mesh.shape[axis] > 1))
+
     def gradients_of_all(params: PyTree, batch: Batch) -> tuple[PyTree, Losses]:
         """On each device, of its parts of parameters and batch; the gradients lie as the parameters do."""
         grads, losses = gradients(params, batch)
         # Split parameters: gathering them has summed their gradients over "fsdp" already.
-        missing = jax.tree.map(lambda spec: DATA if FSDP in spec else AXES, split)
-        grads = jax.tree.map(lambda x, axes: jax.lax.psum(x, axes) / mesh.size, grads, missing)
+        grads = jax.tree.map(lambda x, spec: total(x, (DATA,) if FSDP in spec else AXES) / mesh.size, grads, split)
         return grads, jax.lax.pmean(losses, AXES)
 
     if mesh.size > 1:  # a single device has nobody to talk to
@@ -116,9 +115,23 @@ def train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state), losses
 
-    places = jax.tree.map(lambda x: x.sharding, abstract)
+    places = jax.tree.map(lambda x: x.sharding, _placed(params, optimizer, mesh))
     return jax.jit(
         step, donate_argnums=0, in_shardings=(places, split_batch(mesh)), out_shardings=(places, replicated(mesh))
+    )
+
+
+def _abstract_model(config: ml_collections.ConfigDict) -> tuple[nnx.GraphDef, PyTree]:
+    """A model without its numbers: what it is made of, and its parameters' shapes."""
+    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
+    return graphdef, nnx.to_pure_dict(shapes)
+
+
+def _placed(params: PyTree, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state of such shapes of parameters, with its shardings."""
+    shapes = jax.eval_shape(lambda params: _start(params, optimizer), params)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings(shapes, mesh)
     )
 
 

@@ -1,4 +1,5 @@
 import importlib
+import json
 from pathlib import Path
 
 import jax
@@ -49,6 +50,14 @@ def test_durations_that_cannot_be(changes, message):
     [
         ({"batch_size": 30}, 8, "batch_size 30 is not divisible by the 8 devices; for example --config.batch_size=32"),
         ({"batch_size": 0}, 1, "batch_size 0"),
+        (
+            {"batch_size": 32, "accumulation_steps": 3},
+            8,
+            "batch_size 32 is not divisible by the 8 devices times accumulation_steps 3; .*--config.batch_size=24",
+        ),
+        ({"accumulation_steps": 0}, 1, "accumulation_steps is 0; it must be at least 1"),
+        ({"remat": "some"}, 1, "remat is 'some'; it must be one of none, attention, full"),
+        ({"mesh.fsdp": 3}, 8, "mesh.data -1 and mesh.fsdp 3 do not fit the 8 device"),
         ({"log_every": 0}, 1, "log_every is 0"),
         ({"data.region_sampling": "x"}, 1, "data.region_sampling is 'x'; it must be one of random, foreground"),
         ({"data.min_region_patches": 0}, 1, "data.min_region_patches is 0; it must be 1 to 196"),
@@ -73,6 +82,16 @@ def test_a_saved_recipe_comes_back_and_a_changed_one_is_refused(tmp_path):
     config.base_lr, config.model.num_regions = 1.0, 4
     with pytest.raises(ConfigError, match=r"base_lr 0.0001 -> 1.0, model.num_regions 8 -> 4.*another --workdir"):
         recipe.check_resumed(config, tmp_path)
+
+
+def test_a_run_goes_on_with_other_devices_and_one_older_than_such_keys_too(tmp_path):
+    config = rmae_b.get_config()
+    old = config.to_dict()
+    for key in ("mesh", "accumulation_steps", "remat"):
+        del old[key]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    config.mesh.fsdp, config.accumulation_steps, config.remat = 8, 4, "full"
+    recipe.check_resumed(config, tmp_path)
 
 
 def test_a_folder_that_is_no_run(tmp_path):

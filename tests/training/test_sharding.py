@@ -79,7 +79,8 @@ def test_only_parameters_and_their_gradients_travel(on_eight):
             assert kind in ("all-gather", "reduce-scatter", "all-reduce"), (name, kind, shape)
             if kind == "all-gather":
                 assert tuple(shape) in weights, (name, shape)
-    assert counts["data"].keys() == {"all-reduce"}
+    assert counts["data"] == {"all-reduce": 1}  # of all gradients together
+    assert counts["fsdp"]["all-reduce"] == 1  # of what is whole, and the losses
     split = [spec for spec in found["fsdp"]["specs"].values() if "fsdp" in spec]
     # Once for the forward and once for the backward pass (for a few, one is enough), whatever the number of layers.
     assert len(split) <= counts["fsdp"]["all-gather"] <= 2 * len(split) + 4
