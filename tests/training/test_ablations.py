@@ -28,7 +28,7 @@ KEYS = {
     "loss_lambda": {"model.region_loss_weight"},
     "sampling_no_small": {"data.min_region_patches"},
     "sampling_foreground": {"data.region_sampling"},
-    "source_fh": {"data.region_layers"},
+    "source": {"data.region_layers"},
     "neck": {"model.neck_depth"},
     "region_decoder": {"model.region_decoder_depth"},
 }
