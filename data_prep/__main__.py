@@ -27,7 +27,8 @@ def main() -> int:
         )
     except KeyboardInterrupt:
         report.close()
-        print("interrupted: the same command resumes where this one stopped", file=sys.stderr)
+        again = "the same command without --overwrite" if how.overwrite else "the same command"
+        print(f"interrupted: {again} resumes where this one stopped", file=sys.stderr)
         return INTERRUPTED
     except (PrepError, OSError) as error:
         report.close()

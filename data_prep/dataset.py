@@ -1,6 +1,7 @@
 """The files that make a folder of shards a dataset: index, skipped images, TFDS files, metadata."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import files, inputs
+from data_prep.errors import PrepError
 from data_prep.files import AnyPath
 from data_prep.shards import Report
 from data_prep.sources.source import Input
@@ -15,11 +17,36 @@ from rmae_jax import tfrecord
 
 
 def read_metadata(output: AnyPath, name: str, split: str) -> dict[str, Any] | None:
-    """A finished split's metadata; None if there is none, for it is written last."""
+    """A finished split's metadata; None if there is none, for it is written last.
+
+    Raises:
+      PrepError: the file is damaged.
+    """
+    path = output / tfrecord.metadata_name(name, split)
     try:
-        return json.loads((output / tfrecord.metadata_name(name, split)).read_bytes())
+        metadata = json.loads(path.read_bytes())
+        if (metadata["name"], metadata["split"]) != (name, split):
+            raise ValueError("of another split")
     except FileNotFoundError:
         return None
+    except (ValueError, LookupError, TypeError) as error:
+        raise PrepError(f"{path} is damaged: restore it, or prepare this split with --overwrite") from error
+    return metadata
+
+
+def lacking(output: AnyPath, metadata: dict[str, Any]) -> str | None:
+    """What a finished split lacks: a file that is not there, or shards that are cut short; None if nothing."""
+    name, split, shards = metadata["name"], metadata["split"], len(metadata["shard_lengths"])
+    beside = [of(name, split) for of in (tfrecord.index_name, tfrecord.skipped_name, tfrecord.inputs_name)]
+    names = [*beside, *(tfrecord.shard_name(name, split, shard, shards) for shard in range(shards))]
+    statuses = list(files.statuses(output, names))
+    gone = next((name for name, status in zip(names, statuses, strict=True) if status is None), None)
+    if gone is not None:
+        return f"{gone} is missing"
+    num_bytes = sum(status.st_size for status in statuses[len(beside) :])
+    if num_bytes != metadata["num_bytes"]:
+        return f"its shards have {num_bytes} bytes in place of {metadata['num_bytes']}"
+    return None
 
 
 def finish(
@@ -71,7 +98,10 @@ def finish(
     with files.replacing(output / tfrecord.inputs_name(name, split), scratch) as out:
         inputs.write(files_read, out)
     with _only_writer(output):
-        others = [other for other in finished_splits(output) if other["split"] != split]
+        others = finished_splits(output, besides=(name, split))
+        foreign = next((other["name"] for other in others if other["name"] != name), None)
+        if foreign is not None:
+            raise PrepError(f"{output} holds the dataset {foreign!r} since this job began; give another --output")
         write_tfds(output, scratch, [*others, metadata])
         with files.replacing(output / tfrecord.metadata_name(name, split), scratch) as out:
             out.write(json.dumps(metadata, indent=2).encode() + b"\n")
@@ -94,11 +124,17 @@ def _only_writer(output: AnyPath) -> AbstractContextManager[None]:
     return files.locked(output, wait=True)
 
 
-def finished_splits(output: AnyPath) -> list[dict[str, Any]]:
-    """Metadata of every finished split in a dataset's folder."""
-    indexes = sorted(output.glob(tfrecord.index_name("*", "*")))
-    found = [read_metadata(output, *path.name.split(".")[0].split("-", 1)) for path in indexes]
-    return [metadata for metadata in found if metadata is not None]
+def finished_splits(output: AnyPath, besides: tuple[str, str] | None = None) -> list[dict[str, Any]]:
+    """Metadata of every finished split in a dataset's folder, or of all but one.
+
+    Raises:
+      PrepError: one is damaged.
+    """
+    names = sorted(path.name for path in output.glob(tfrecord.metadata_name("*", "*")))
+    found = [re.fullmatch(r"(\w+)-(\w+)\.json", name) for name in names]
+    splits = [match.groups() for match in found if match is not None and match.groups() != besides]
+    metadata = [read_metadata(output, *split) for split in splits]
+    return [one for one in metadata if one is not None]
 
 
 def write_tfds(output: AnyPath, scratch: AnyPath, splits: Sequence[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ AnyPath = Path | RemotePath
 def path(text: str | AnyPath) -> AnyPath:
     """What text such as gs://BUCKET/FOLDER or /FOLDER names; a path stays itself."""
     if isinstance(text, str):
+        if not text:
+            raise ValueError("an empty path; is a variable of the shell not set?")
         return RemotePath(text.rstrip("/")) if "://" in text else Path(text)
     return text
 
@@ -39,7 +42,7 @@ def replacing(path: AnyPath, scratch: AnyPath) -> Iterator[BinaryIO]:
                 yield file
             path.put(temporary)
         return
-    temporary = scratch / f"{path.name}.{os.getpid()}.tmp"
+    temporary = scratch / f"{path.name}.{uuid.uuid4().hex}.tmp"  # process numbers repeat between machines
     try:
         with temporary.open("wb") as file:
             yield file
@@ -96,6 +99,12 @@ def locked(file: AnyPath, wait: bool) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_below(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether a path is a folder, or lies in it."""
+    inner, outer = str(path.resolve()), str(folder.resolve())
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def below(folder: AnyPath) -> Iterator[str]:

@@ -1,14 +1,12 @@
 """The flags of `python -m data_prep`; their names and defaults are those of `data_prep.plan.Options`."""
 
 import argparse
-import dataclasses
 import os
 
 from data_prep import files
 from data_prep.job import MAX_BAD
-from data_prep.plan import REGIONS, Options
+from data_prep.plan import DEFAULTS, REGIONS, Options
 
-DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
 RUNNERS = ("local", "beam")
 
 
@@ -40,6 +38,7 @@ def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep",
+        allow_abbrev=False,
         usage="%(prog)s (--images=DIR | --tfds=NAME:SPLIT | --webdataset=TARS) --output=DATASET [options] "
         "[-- BEAM OPTIONS]",
         description="Prepares photographs for R-MAE: puts region maps beside them and writes TFRecord shards that "

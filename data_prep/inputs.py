@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -36,6 +37,13 @@ def digest(inputs: Iterable[Input]) -> str:
 
 def difference(before: Iterable[Input], now: Iterable[Input]) -> str | None:
     """Names the first file that differs, and in what; None if none does."""
+    before, now = iter(before), iter(now)
+    for earlier, entry in itertools.zip_longest(before, now):
+        if earlier != entry:
+            break
+    else:  # both are in order: nothing has to be kept
+        return None
+    before, now = itertools.chain(filter(None, (earlier,)), before), itertools.chain(filter(None, (entry,)), now)
     before, now = {entry.name: entry for entry in before}, {entry.name: entry for entry in now}
     for name, entry in now.items():
         earlier = before.get(name)

@@ -13,6 +13,7 @@ from data_prep.engines.attempt import Failure, Outcomes, attempt
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
 from data_prep.plan import Job, Options, difference, plan
+from data_prep.regions import annotations
 from data_prep.regions.region_source import MapMaker
 from data_prep.shards import Shard, Summary
 from rmae_jax import tfrecord
@@ -82,6 +83,9 @@ def run(
         finished = dataset.read_metadata(job.output, job.name, job.split)
         if finished is not None:
             _refuse_difference(job, finished, job.output / tfrecord.inputs_name(job.name, job.split))
+            missing = dataset.lacking(job.output, finished)
+            if missing is not None:
+                raise PrepError(f"{job.output}: {missing}; restore it, or prepare this split with --overwrite")
             if job.scratch.exists():  # killed between its last two steps
                 files.remove_tree(job.scratch)
             return finished
@@ -89,9 +93,7 @@ def run(
     _refuse_other_datasets(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
     with _only_run(job):
-        if overwrite:
-            _delete_earlier(job)
-        work = job.shards(_start_or_resume(job))
+        work = job.shards(_start_or_resume(job, overwrite))
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
         metadata = dataset.finish(job.output, job.scratch, job.description, job.inputs, num_examples, reports)
@@ -102,7 +104,7 @@ def run(
 def _engine(workers: int, beam_options: Sequence[str] | None) -> Callable[..., Outcomes]:
     if beam_options is None:
         return lambda pending, progress: local.run(attempt, pending, workers, progress)
-    beam.require()
+    beam.require(beam_options)
     return lambda pending, progress: beam.write_all(pending, beam_options, progress)
 
 
@@ -178,8 +180,8 @@ def _some(what: Sequence[str]) -> str:
 
 
 def _refuse_other_datasets(job: Job) -> None:
-    splits = [split for split in dataset.finished_splits(job.output) if split["split"] != job.split]
-    other = next((split["name"] for split in dataset.finished_splits(job.output) if split["name"] != job.name), None)
+    splits = dataset.finished_splits(job.output, besides=(job.name, job.split))
+    other = next((split["name"] for split in splits if split["name"] != job.name), None)
     if other is not None:
         raise PrepError(f"{job.output} holds the dataset {other!r}; give its --name or another --output")
     for split in splits:
@@ -190,25 +192,35 @@ def _refuse_other_datasets(job: Job) -> None:
             )
 
 
-def _start_or_resume(job: Job) -> tuple[MapMaker, ...]:
-    """Makes the sources of regions ready, and writes down what the job is, unless an earlier run has."""
+def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
+    """Makes the sources of regions ready, and writes down what the job is, unless an earlier run has.
+
+    What is to be overwritten is deleted when nothing stands in the way of the new job any more.
+    """
     description = job.scratch / "job.json"
     listing = job.scratch / "inputs.jsonl"
-    resumed = description.exists()
+    unfinished = description.exists()
+    resumed = unfinished and not overwrite
     if resumed:
-        _refuse_difference(job, json.loads(description.read_bytes()), listing)
-    elif any(job.output.glob(_shard_pattern(job))):
+        try:
+            before = json.loads(description.read_bytes())
+        except ValueError as error:
+            raise PrepError(f"{description} is damaged; use --overwrite to begin anew") from error
+        _refuse_difference(job, before, listing)
+    elif not overwrite and any(job.output.glob(_shard_pattern(job))):
         raise PrepError(f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite")
     for leftover in job.scratch.glob("*.tmp"):
         leftover.unlink()
     try:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:
-        if not resumed:
+        if not unfinished:
             files.remove_tree(job.scratch)
             if not any(job.output.iterdir()):
                 job.output.rmdir()
         raise
+    if overwrite:
+        _delete_earlier(job)
     if not resumed:
         with files.replacing(listing, job.scratch) as out:
             inputs.write(job.inputs, out)
@@ -227,6 +239,8 @@ def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> No
             what = inputs.difference(inputs.read(listing), job.inputs)
         except FileNotFoundError:
             what = f"{listing.name}, which lists its input files, is missing"
+        except (ValueError, TypeError):
+            what = f"{listing.name}, which lists its input files, is damaged"
     what = what or difference(before, now)
     if what is not None:
         raise PrepError(
@@ -239,7 +253,7 @@ def _delete_earlier(job: Job) -> None:
     """Deletes this split, its metadata first, and takes it out of the TFDS files."""
     (job.output / tfrecord.metadata_name(job.name, job.split)).unlink(missing_ok=True)
     for path in job.scratch.iterdir():
-        if path.is_file() and path.name != LOCK:
+        if path.is_file() and path.name != LOCK and path.suffix != annotations.SUFFIX:
             path.unlink()
     dataset.rewrite_tfds(job.output, job.scratch)
     for path in (

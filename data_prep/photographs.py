@@ -5,6 +5,7 @@ motorcycle_left, retina, rocket. Gray: brick, camera (a cameraman), coins, grass
 silhouettes, text, and motorcycle_right, which shows what motorcycle_left shows.
 """
 
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def write(folder: Path) -> None:
                 boxes = {"train": (0, 0, width, cut), "validation": (0, cut, width, height)}
             for split, box in boxes.items():
                 part, file = photograph.crop(box), folder / split / f"{Path(name).stem}.png"
-                # A job that goes on would take a file written anew for another one.
-                if min(part.size) >= SMALLEST_SIDE and not file.exists():
+                if min(part.size) < SMALLEST_SIDE:
+                    continue
+                if not file.exists():
                     with files.replacing(file, folder) as out:
                         part.save(out, "PNG")
+                os.utime(file, (0, 0))  # copies of a run's folder go on: their files are not taken for changed ones

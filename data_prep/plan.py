@@ -66,6 +66,9 @@ class Options:
     max_pixels: int = 1 << 26
 
 
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One split of a dataset to be prepared.
@@ -171,16 +174,21 @@ def open_source(options: Options) -> Source:
         if options.tfds_dir is not None and options.tfds is None:
             raise PrepError(f"--tfds_dir belongs to --tfds, not to --{given[0]}")
         if options.tfds is not None:
-            return open_tfds(options.tfds, options.tfds_dir)
+            source = open_tfds(options.tfds, options.tfds_dir)
+            if files.is_below(source.folder, options.output):
+                raise PrepError(f"{options.output} is where the images of --tfds are; give another --output")
+            return source
         return open_webdataset(options.webdataset)
     if options.tfds_dir is not None:
         raise PrepError("--tfds_dir belongs to --tfds, not to --images")
     folder = options.images
+    if files.is_below(folder, options.output):
+        raise PrepError(f"{options.output} holds the images; give another --output")
     if options.annotations is not None:
         if options.classes:
             raise PrepError("give --annotations or --classes, not both")
         return open_coco(folder, options.annotations)
-    return open_classes(folder) if options.classes else open_folder(folder)
+    return (open_classes if options.classes else open_folder)(folder, options.output)
 
 
 def open_regions(options: Options) -> tuple[RegionSource, ...]:
@@ -198,6 +206,8 @@ def open_regions(options: Options) -> tuple[RegionSource, ...]:
         raise PrepError(f"regions {unknown!r} are not known; choose from {', '.join(REGIONS)}, or none")
     if len(set(kinds)) < len(kinds):
         raise PrepError(f"regions {options.regions}: each kind can be given once")
+    if "fh" not in kinds and options.scales != DEFAULTS["scales"]:
+        raise PrepError(f"--scales belongs to fh, which is not among the regions {options.regions}")
     return tuple(_open_regions(kind, files.path(path) if path else None, options) for kind, _, path in parts)
 
 
@@ -215,15 +225,17 @@ def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSo
         path = path or options.annotations
     if path is None:
         raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
-    if kind == "label_maps" and options.images is not None and path.resolve() == options.images.resolve():
-        raise PrepError(f"regions label_maps:{path}: label maps need a folder of their own, beside that of the images")
+    maps = {"label_maps": path, "panoptic": path.with_suffix("")}.get(kind)
+    listed = options.annotations is not None or options.images is None
+    if maps is not None and not listed and files.is_below(maps, options.images):
+        raise PrepError(f"regions {kind}:{path}: {maps} lies in the image folder; its maps would be taken for images")
     return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps}[kind](path)
 
 
 def _named(part: RegionSource) -> Iterator[Input]:
     """The files of a source of regions, told from the images' files of the same name."""
     for entry in part.inputs():
-        yield entry._replace(name=f"{part.layers[0]['name']}/{entry.name}")
+        yield entry._replace(name=f"{part.layers[0]['name']}:{entry.name}")
 
 
 def default_shards(num_images: int) -> int:

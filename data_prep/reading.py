@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from data_prep import files
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from rmae_jax import records, tfrecord
 
 _FRAMING_BYTES = tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
@@ -45,7 +47,7 @@ class Split:
       split: of the dataset.
     """
 
-    folder: Path
+    folder: AnyPath
     name: str
     split: str
 
@@ -53,36 +55,36 @@ class Split:
         return f"{self.name}-{self.split}"
 
     @property
-    def metadata_path(self) -> Path:
+    def metadata_path(self) -> AnyPath:
         """Metadata; written last, so that a split that has it is finished."""
         return self.folder / tfrecord.metadata_name(self.name, self.split)
 
     @property
-    def index_path(self) -> Path:
+    def index_path(self) -> AnyPath:
         """Offset index."""
         return self.folder / tfrecord.index_name(self.name, self.split)
 
     @property
-    def skipped_path(self) -> Path:
+    def skipped_path(self) -> AnyPath:
         """Report of the images left out."""
         return self.folder / tfrecord.skipped_name(self.name, self.split)
 
     @property
-    def inputs_path(self) -> Path:
+    def inputs_path(self) -> AnyPath:
         """List of the files that the split was made from."""
         return self.folder / tfrecord.inputs_name(self.name, self.split)
 
     @property
-    def unfinished_path(self) -> Path:
+    def unfinished_path(self) -> AnyPath:
         """Folder of a job that has not ended."""
         return self.folder / f".{self}.unfinished"
 
-    def shard_path(self, shard: int, num_shards: int) -> Path:
+    def shard_path(self, shard: int, num_shards: int) -> AnyPath:
         """One shard."""
         return self.folder / tfrecord.shard_name(self.name, self.split, shard, num_shards)
 
 
-def find_splits(folder: Path) -> list[Split]:
+def find_splits(folder: AnyPath) -> list[Split]:
     """Every split that the folder has a file of, finished or not, in order.
 
     Raises:
@@ -157,13 +159,19 @@ def metadata_problems(split: Split, metadata: object) -> list[str]:
 
 
 def read_index(split: Split, num_shards: int) -> Int64[np.ndarray, "records 3"]:
-    """Maps the offset index: shard, offset of the frame and length of the data, both in bytes, of each record.
+    """Maps the offset index, or reads it from an object store.
+
+    Its columns are shard, offset of the frame and length of the data, both in bytes, of each record.
 
     Raises:
       PrepError: the file is missing or damaged, or its rows are not in the order of the shards.
     """
     try:
-        index = np.load(split.index_path, mmap_mode="r", allow_pickle=False)
+        if isinstance(split.index_path, Path):
+            index = np.load(split.index_path, mmap_mode="r", allow_pickle=False)
+        else:
+            with split.index_path.open("rb") as file:
+                index = np.load(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise PrepError(f"{split.index_path}: missing; copy it again") from error
     except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # of its header
@@ -218,8 +226,7 @@ def read_record(split: Split, num_shards: int, index: Int64[np.ndarray, "records
     shard, offset, length = index[number].tolist()
     path = split.shard_path(shard, num_shards)
     try:
-        with path.open("rb") as file:
-            return records.decode(tfrecord.unframe(os.pread(file.fileno(), length + _FRAMING_BYTES, offset)))
+        return records.decode(tfrecord.unframe(files.read_range(path, offset, length + _FRAMING_BYTES)))
     except (OSError, ValueError) as error:
         raise PrepError(f"{path}: record {number} (byte {offset}): {one_line(error)}; copy the shard again") from error
 
@@ -234,7 +241,7 @@ def stated_size(data: bytes) -> tuple[int, int]:
     return tuple((*feature[side].int64_list.value, -1)[0] for side in ("height", "width"))
 
 
-def frames(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
+def frames(path: AnyPath, start: int = 0) -> Iterator[tuple[int, bytes]]:
     """Reads the frames of a shard one after the other, from a frame's first byte on.
 
     Yields:
@@ -245,7 +252,7 @@ def frames(path: Path, start: int = 0) -> Iterator[tuple[int, bytes]]:
       OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
         offset = file.seek(start)
         while offset < size:
             header = file.read(tfrecord.HEADER_BYTES)
@@ -265,7 +272,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _lines(path: Path, is_entry: Callable[[object], bool], what: str) -> Iterator[Any]:
+def _lines(path: AnyPath, is_entry: Callable[[object], bool], what: str) -> Iterator[Any]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):

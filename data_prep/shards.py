@@ -105,7 +105,7 @@ def finished(shard: Shard) -> Summary | None:
     try:
         report = read_report(shard)
         return _summary(report) if shard.path.stat().st_size == report.num_bytes else None
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):  # not there, or damaged by what ended the machine
         return None
 
 

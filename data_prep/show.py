@@ -6,12 +6,12 @@ Prints the path of the picture. Ends with status 1 if there is nothing to draw, 
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from data_prep import progress, reading
+from data_prep import files, progress, reading
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.sheet.layout import columns, draw
 from data_prep.sheet.panels import prepare
 from data_prep.sheet.statistics import Statistics, count
@@ -21,14 +21,14 @@ SAMPLE = 1000  # records that the statistics are from
 
 
 def show(
-    folder: Path,
+    folder: AnyPath,
     split: str = "train",
-    output: Path | None = None,
+    output: AnyPath | None = None,
     *,
     num_images: int = 12,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Path:
+) -> AnyPath:
     """Draws a split of a dataset; returns the path of the picture.
 
     Args:
@@ -109,9 +109,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Draws some photographs of a dataset with their regions, and what is known of all, as one PNG.",
     )
     add = parser.add_argument
-    add("dataset", type=Path, metavar="DATASET", help="folder of the dataset")
+    add("dataset", type=files.path, metavar="DATASET", help="folder of the dataset")
     add("--split", default="train", help="the split to draw (default: %(default)s)")
-    add("--output", type=Path, metavar="FILE.png", help="the picture (default: NAME-SPLIT.sheet.png in the dataset)")
+    add(
+        "--output",
+        type=files.path,
+        metavar="FILE.png",
+        help="the picture (default: NAME-SPLIT.sheet.png in the dataset)",
+    )
     add("--images", type=int, default=12, metavar="N", help="number of photographs (default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="decides which photographs (default: %(default)s)")
     return parser

@@ -9,17 +9,17 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep import progress, reading
+from data_prep import files, progress, reading
 from data_prep.checks.beside import check_beside, check_tfds
 from data_prep.checks.shard import Found, Shard, check_shard
 from data_prep.engines import local
 from data_prep.engines.attempt import Failure
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.reading import Split
 
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
@@ -42,7 +42,7 @@ class Verdict:
 
 
 def verify(
-    folder: Path,
+    folder: AnyPath,
     split: str | None = None,
     *,
     workers: int = 1,
@@ -83,11 +83,12 @@ def verify(
 
 
 def _verdict(
-    split: Split, problems: list[str], metadata: dict[str, Any], shards: list[Shard], found: Mapping[Path, Found]
+    split: Split, problems: list[str], metadata: dict[str, Any], shards: list[Shard], found: Mapping[AnyPath, Found]
 ) -> Verdict:
     """Adds up what was found in the shards of a split."""
     results = [found[shard.path] for shard in shards]
-    across = _repeated(shards, results)
+    # Names in tars, and ids of other datasets, may repeat; files of a folder cannot.
+    across = [] if metadata.get("images") in ("tfds", "webdataset") else _repeated(shards, results)
     if metadata and all(result.whole for result in results):
         num_bytes = sum(result.num_bytes for result in results)
         if num_bytes != metadata["num_bytes"]:
@@ -108,7 +109,7 @@ def _verdict(
     return Verdict(tuple(named), num_problems, "" if num_problems else _summary(split, metadata))
 
 
-def _cut(lines: Sequence[str], where: Path) -> list[str]:
+def _cut(lines: Sequence[str], where: AnyPath) -> list[str]:
     more = [f"{where}: ... and {len(lines) - MOST_LINES} more"] if len(lines) > MOST_LINES else []
     return [*lines[:MOST_LINES], *more]
 
@@ -170,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     cpus = len(os.sched_getaffinity(0))
-    add("dataset", type=Path, metavar="DATASET", help="folder of the dataset")
+    add("dataset", type=files.path, metavar="DATASET", help="folder of the dataset")
     add("--split", help="the split to check (default: all of them)")
     add("--workers", type=_workers, default=cpus, metavar="N", help="number of processes (default: %(default)s)")
     return parser

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,14 @@ from jaxtyping import Int64
 from data_prep import reading
 from data_prep.checks.shard import Shard
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.reading import Split
 from rmae_jax import records
 
 _FEATURES = {field.partition("/")[0] for field in records.FIELDS if field not in records.OPTIONAL_FIELDS}
 
 
-def check_tfds(folder: Path, splits: Sequence[Split]) -> tuple[list[str], dict[str, Any] | None]:
+def check_tfds(folder: AnyPath, splits: Sequence[Split]) -> tuple[list[str], dict[str, Any] | None]:
     """Problems of the files that all splits share, and what they say of each split's shard lengths."""
     problems = []
     names = sorted({split.name for split in splits})
@@ -44,7 +44,7 @@ def check_tfds(folder: Path, splits: Sequence[Split]) -> tuple[list[str], dict[s
     return [*problems, *(f"{path}: split {name!r} has no files here; copy them again" for name in gone)], lengths
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: AnyPath, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{path}: cannot be read ({error.strerror}); copy it again"
     return f"{path}: is not what TFDS writes ({type(error).__name__}: {error}); copy it again"

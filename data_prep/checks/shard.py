@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt16, UInt64
 
 from data_prep import reading
+from data_prep.files import AnyPath
 from rmae_jax import records
 
 
@@ -25,7 +25,7 @@ class Shard:
       num_classes: how many classes the dataset names.
     """
 
-    path: Path
+    path: AnyPath
     first: int
     claimed: int
     rows: Int64[np.ndarray, "rows 2"] | None

@@ -17,16 +17,19 @@ from data_prep.shards import Shard
 POLL_SECONDS = 2
 
 
-def require() -> None:
-    """Makes sure that Beam is there, before anything is written.
+def require(options: Sequence[str]) -> None:
+    """Makes sure that Beam is there and takes the options, before anything is written.
 
     Raises:
       PrepError: it is not installed.
+      SystemExit: an option has a wrong value; Beam has printed which.
     """
     try:
         import apache_beam  # noqa: F401
+        from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise PrepError("--runner=beam needs Apache Beam: pip install -e .[beam]") from error
+    PipelineOptions(list(options)).get_all_options()
 
 
 def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callable[[int], None]) -> Outcomes:

@@ -19,6 +19,7 @@ from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.sources.source import Input, input_file
 
+SUFFIX = ".sqlite"
 _IMAGE_KEYS = ("id", "file_name", "height", "width")
 
 
@@ -82,7 +83,7 @@ def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
     """
     (seen,) = inputs(path)
     identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys])
-    database = scratch / f"annotations-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.sqlite"
+    database = scratch / f"annotations-{hashlib.sha256(identity.encode()).hexdigest()[:16]}{SUFFIX}"
     if not database.exists():
         rows = _rows(path, keys)
         try:

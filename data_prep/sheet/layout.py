@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from data_prep import reading
+from data_prep import files, reading
 from data_prep.errors import PrepError
+from data_prep.files import AnyPath
 from data_prep.reading import Split
 from data_prep.sheet.page import DPI, Page
 from data_prep.sheet.panels import Shown
@@ -39,7 +39,7 @@ def columns(num_layers: int, num_images: int) -> tuple[int, int]:
 
 
 def draw(
-    split: Split, metadata: dict[str, Any], statistics: Statistics, rows: Sequence[Sequence[Shown]], output: Path
+    split: Split, metadata: dict[str, Any], statistics: Statistics, rows: Sequence[Sequence[Shown]], output: AnyPath
 ) -> None:
     num_layers = len(metadata["layers"])
     panel = max(one.shape[1] for row in rows for shown in row for one in shown.panels)
@@ -66,9 +66,8 @@ def draw(
         y += row_height
     for number, line in enumerate(skipped):
         page.text(MARGIN, y + LINE * (number + 1) - 8, line, width - 2 * MARGIN, weight="normal" if number else "bold")
-    partial = output.with_name(f".{output.name}")
-    page.figure.savefig(partial, dpi=DPI, format="png", metadata={"Software": None})
-    partial.replace(output)
+    with files.replacing(output, output.parent) as out:
+        page.figure.savefig(out, dpi=DPI, format="png", metadata={"Software": None})
 
 
 def _draw_header(page: Page, split: Split, metadata: dict[str, Any], statistics: Statistics) -> None:

@@ -12,7 +12,7 @@ from data_prep.sources.source import Input, Item, input_file, input_files
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """Image files below a folder, in order; a whole source as well as a slice of one.
+    """Image files below a folder, in order.
 
     Attributes:
       kind: of the source, see `data_prep.sources.source.Source`.
@@ -39,30 +39,40 @@ class Files:
             yield input_file(self.listed_in, self.listed_in.name)
         yield from input_files(self.folder, self.image_ids)
 
-    def slice(self, start: int, stop: int) -> "Files":
+    def slice(self, start: int, stop: int) -> "SomeFiles":
         """The images from number `start` to `stop`, which is excluded."""
-        return dataclasses.replace(self, image_ids=self.image_ids[start:stop])
+        image_ids = self.image_ids[start:stop]
+        number = dict(zip(self.classes, range(len(self.classes)), strict=True))
+        labels = tuple(number[image_id.partition("/")[0]] if number else -1 for image_id in image_ids)
+        return SomeFiles(self.folder, image_ids, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class SomeFiles:
+    """Some of the files, each with its label."""
+
+    folder: AnyPath
+    image_ids: tuple[str, ...]
+    labels: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __iter__(self) -> Iterator[Item]:
-        label = {name: index for index, name in enumerate(self.classes)}
-        for image_id in self.image_ids:
-            read = (self.folder / image_id).read_bytes
-            yield Item(image_id, read, label[image_id.partition("/")[0]] if label else -1)
+        for image_id, label in zip(self.image_ids, self.labels, strict=True):
+            yield Item(image_id, (self.folder / image_id).read_bytes, label)
 
 
-def open_folder(folder: AnyPath) -> Files:
-    """All image files below a folder.
+def open_folder(folder: AnyPath, output: AnyPath) -> Files:
+    """All image files below a folder but those in `output`, which may lie in it.
 
     Raises:
       PrepError: the folder is missing or holds no images.
     """
-    return Files("folder", folder, _find(folder))
+    return Files("folder", folder, _find(folder, output))
 
 
-def open_classes(folder: AnyPath) -> Files:
+def open_classes(folder: AnyPath, output: AnyPath) -> Files:
     """All image files below a folder of class folders, as ImageNet has them.
 
     The names of the folders directly below it, sorted, are the classes; those without images count as well.
@@ -70,7 +80,7 @@ def open_classes(folder: AnyPath) -> Files:
     Raises:
       PrepError: the folder is missing or holds no images, or an image lies in no class folder.
     """
-    image_ids = _find(folder)
+    image_ids = _find(folder, output)
     loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
     if loose is not None:
         raise PrepError(f"{folder / loose} lies in no class folder; move it, or leave --classes out")
@@ -107,9 +117,12 @@ def open_coco(folder: AnyPath, annotations: AnyPath) -> Files:
     return Files("coco", folder, tuple(sorted(names)), listed_in=annotations)
 
 
-def _find(folder: AnyPath) -> tuple[str, ...]:
+def _find(folder: AnyPath, output: AnyPath) -> tuple[str, ...]:
     _check_folder(folder)
     image_ids = tuple(images.find(folder))
+    if files.is_below(output, folder):
+        within = str(output.resolve()).removeprefix(str(folder.resolve())).strip("/") + "/"
+        image_ids = tuple(image_id for image_id in image_ids if not image_id.startswith(within))
     if not image_ids:
         raise PrepError(f"no images below {folder}; looked for {' '.join(sorted(images.SUFFIXES))}")
     return image_ids

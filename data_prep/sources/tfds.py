@@ -109,8 +109,8 @@ class Tfds:
         return self.shards.total
 
     def inputs(self) -> Iterator[Input]:
-        """The descriptions of the dataset, then the shards of the split."""
-        for path in (self.folder / INFO, self.folder / "features.json", *self.shards.paths):
+        """The features, then the shards of the split. Not dataset_info.json, which other splits change."""
+        for path in (self.folder / "features.json", *self.shards.paths):
             yield input_file(path, path.name)
 
     def slice(self, start: int, stop: int) -> Examples:

@@ -114,7 +114,9 @@ def test_ctrl_c_stops_promptly_and_says_how_to_resume(folder, undisturbed, tmp_p
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     _, stderr = process.communicate(timeout=5)
     assert process.returncode == 130
-    assert stderr.splitlines() == ["20 images", "interrupted: the same command resumes where this one stopped"]
+    lines = stderr.splitlines()  # a slow machine's have progress between them
+    assert (lines[0], lines[-1]) == ("20 images", "interrupted: the same command resumes where this one stopped")
+    assert "Traceback" not in stderr
     wait_for(lambda: not any(map(alive, pids)), 5)
     run(**flags)
     assert contents(output) == undisturbed
@@ -137,7 +139,7 @@ def test_a_worker_that_dies_is_replaced(folder, undisturbed, tmp_path):
     os.kill(children(process)[-1], signal.SIGKILL)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert stderr.splitlines() == ["20 images"]
+    assert stderr.splitlines()[0] == "20 images" and "Traceback" not in stderr
     assert contents(tmp_path / "out") == undisturbed
 
 
@@ -155,7 +157,7 @@ def test_closing_line_and_a_second_run(folder, tmp_path):
     first = run(**flags)
     pattern = r"20 images \(0 skipped\), fh_200 [\d.]+ regions per image, fh_400 [\d.]+ regions per image, "
     assert re.fullmatch(pattern + rf"in [\d.]+ s: {tmp_path}/out\n", first.stdout)
-    assert first.stderr == "20 images\n"
+    assert first.stderr.startswith("20 images\n")
     second = run(**flags)
     assert re.fullmatch(pattern + rf"finished already: nothing done: {tmp_path}/out\n", second.stdout)
     assert second.stderr == ""

@@ -1,12 +1,14 @@
 """The photographs that scikit-image carries."""
 
 import os
+import shutil
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
 from data_prep import photographs
+from data_prep.job import prepare
 
 
 def test_parts_are_disjoint_and_make_up_the_photograph(tmp_path):
@@ -31,3 +33,12 @@ def test_writing_twice_gives_the_same_bytes(tmp_path):
     one, two = (sorted((tmp_path / folder).rglob("*.png")) for folder in ("one", "two"))
     assert len(one) == len(two) >= 24
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_a_copy_of_a_prepared_folder_is_not_taken_for_changed_files(tmp_path):
+    options = {"regions": "none", "workers": 1}
+    photographs.write(tmp_path / "one" / "photographs")
+    made = prepare(tmp_path / "one" / "photographs" / "validation", tmp_path / "one" / "data", **options)
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)
+    photographs.write(tmp_path / "two" / "photographs")
+    assert prepare(tmp_path / "two" / "photographs" / "validation", tmp_path / "two" / "data", **options) == made

@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from PIL import Image
 
-from data_prep import __main__, files, plan
+from data_prep import __main__, files, plan, show, verify
 from data_prep import job as jobs
 from data_prep.errors import PrepError
 from data_prep.regions import annotations
@@ -372,18 +372,40 @@ def test_an_object_that_arrives_cut_short_is_noticed(store, monkeypatch):
             out.write(b"1234")
 
 
-def command(monkeypatch, capsys, *arguments):
-    """Runs the command line in this process; gives its status and what it prints."""
+def command(module, monkeypatch, capsys, *arguments):
+    """Runs a command line in this process; gives its status and what it prints."""
     monkeypatch.setattr(sys, "argv", ["data_prep", *arguments])
-    return __main__.main(), *capsys.readouterr()
+    return module.main(), *capsys.readouterr()
 
 
 def test_the_command_line_takes_urls(store, local, expected, monkeypatch, capsys):
     upload(local, ROOT)
     arguments = [word.replace("ROOT", ROOT) for word in shlex.split(JOBS["everything"])]
-    status, out, _ = command(monkeypatch, capsys, *arguments, f"--output={ROOT}/out/", "--workers=1", "--max_bad=0.5")
+    status, out, _ = command(
+        __main__, monkeypatch, capsys, *arguments, f"--output={ROOT}/out/", "--workers=1", "--max_bad=0.5"
+    )
     assert status == 0 and out.endswith(f": {ROOT}/out\n")
     assert contents(RemotePath(f"{ROOT}/out")) == expected("everything")
+
+
+def test_verify_and_show_look_at_objects(store, local, monkeypatch, capsys, tmp_path):
+    upload(local, ROOT)
+    run("listed", ROOT)
+    run("listed", local, tmp_path / "out")
+    assert command(verify, monkeypatch, capsys, f"{ROOT}/out", "--workers=1")[:2] == (
+        0,
+        "regions-train: 7 images in 2 shards, 2 skipped, instances 14 regions: all sound\n",
+    )
+    pictures = []
+    for folder in (ROOT + "/out", tmp_path / "out"):
+        assert command(show, monkeypatch, capsys, str(folder))[:2] == (0, f"{folder}/regions-train.sheet.png\n")
+        pictures.append(files.path(f"{folder}/regions-train.sheet.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    shard = RemotePath(f"{ROOT}/out/regions-train.tfrecord-00001-of-00002")
+    store().pipe_file(shard.url, shard.read_bytes()[:-1])
+    status, out, _ = command(verify, monkeypatch, capsys, f"{ROOT}/out", "--workers=1")
+    assert status == 1 and f"{shard}: record 6 (byte " in out and "cut short" in out
+    assert command(verify, monkeypatch, capsys, "gs://bucket/nothing")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -401,5 +423,5 @@ def test_what_a_url_needs(monkeypatch, capsys, tmp_path, url, message):
     given = (f"--images={url}", f"--webdataset={url}", f"--tfds={url}:train", f"--output={url}")
     for one in given:
         arguments = [one, f"--output={tmp_path}/out"] if one != given[-1] else [one, f"--images={tmp_path}"]
-        assert command(monkeypatch, capsys, *arguments) == (1, "", f"error: {message}\n")
+        assert command(__main__, monkeypatch, capsys, *arguments) == (1, "", f"error: {message}\n")
     assert not (tmp_path / "out").exists()

@@ -267,12 +267,12 @@ def test_a_changed_annotation_file_is_named(coco, tmp_path):
     options = {"regions": f"sam:{masks}", "workers": 1}
     jobs.prepare(coco / "images", tmp_path / "out", **options)
     (masks / "3.json").write_text((masks / "2.json").read_text())
-    with pytest.raises(jobs.PrepError, match=r"sam/3.json (had|was modified)"):
+    with pytest.raises(jobs.PrepError, match=r"sam:3.json (had|was modified)"):
         jobs.prepare(coco / "images", tmp_path / "out", **options)
     with pytest.raises(jobs.PrepError, match="layers sam, now fh_60"):
         jobs.prepare(coco / "images", tmp_path / "out", scales=(60,))
 
 
 def test_a_folder_cannot_be_both_images_and_label_maps(coco, tmp_path):
-    with pytest.raises(jobs.PrepError, match="label maps need a folder of their own"):
+    with pytest.raises(jobs.PrepError, match="lies in the image folder; its maps would be taken for images"):
         jobs.prepare(coco / "images", tmp_path / "out", regions=f"label_maps:{coco / 'images'}")

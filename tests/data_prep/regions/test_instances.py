@@ -44,6 +44,18 @@ def compressed(mask):
     return {"size": list(mask.shape), "counts": rle["counts"].decode()}
 
 
+def coco_string(runs):
+    """COCO's text of run lengths, from its description: differences in groups of five bits, the lowest first."""
+    text = ""
+    for number, run in enumerate(runs):
+        value, more = run - (runs[number - 2] if number > 2 else 0), True
+        while more:
+            group, value = value & 31, value >> 5
+            more = value != (-1 if group & 16 else 0)
+            text += chr(48 + group + 32 * more)
+    return text
+
+
 def random_segmentation(rng):
     kind = rng.choice(["polygons", "uncompressed", "compressed"])
     if kind == "polygons":
@@ -124,6 +136,7 @@ SIZE = [HEIGHT, WIDTH]
         {"size": SIZE, "counts": [AREA - 1]},
         {"size": SIZE, "counts": [AREA, 1]},
         {"size": SIZE, "counts": [-1, AREA + 1]},
+        {"size": SIZE, "counts": coco_string([5, 8, -3, AREA - 10])},
         {"size": SIZE, "counts": [AREA + 2**32]},
         {"size": SIZE, "counts": [10**30]},
         {"size": SIZE, "counts": [float(AREA)]},

@@ -196,7 +196,6 @@ def test_inputs_are_named_below_the_dataset(data_dir, animals):
     source = open_tfds("animals:train", data_dir)
     names = [entry.name for entry in source.inputs()]
     assert names == [
-        "dataset_info.json",
         "features.json",
         *(f"animals-train.array_record-0000{i}-of-00002" for i in range(2)),
     ]
