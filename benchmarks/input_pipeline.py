@@ -60,7 +60,7 @@ def prepare(folder: Path) -> None:
             record = records.Record(jpeg, name, *pixels.shape[:2], (0, 1, 2), records.pack_regions(layers), counts)
             framed = tfrecord.frame(records.encode(record))
             shard.write(framed)
-            index.append((0, offset, len(framed) - tfrecord.HEADER_BYTES - tfrecord.FOOTER_BYTES))
+            index.append((0, offset, len(framed) - tfrecord.FRAMING_BYTES))
             offset += len(framed)
     np.save(folder / tfrecord.index_name("photos", "train"), np.array(index, np.int64))
     metadata = {"layers": [{"name": f"fh_{s}"} for s in SCALES], "shard_lengths": [len(index)]}

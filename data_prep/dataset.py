@@ -11,35 +11,37 @@ import numpy as np
 from data_prep import files, inputs
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
+from data_prep.reading import Split
 from data_prep.shards import Report
 from data_prep.sources.source import Input
 from rmae_jax import tfrecord
 
 
-def read_metadata(output: AnyPath, name: str, split: str) -> dict[str, Any] | None:
+def read_metadata(split: Split) -> dict[str, Any] | None:
     """A finished split's metadata; None if there is none, for it is written last.
 
     Raises:
       PrepError: the file is damaged.
     """
-    path = output / tfrecord.metadata_name(name, split)
     try:
-        metadata = json.loads(path.read_bytes())
-        if (metadata["name"], metadata["split"]) != (name, split):
+        metadata = json.loads(split.metadata_path.read_bytes())
+        if (metadata["name"], metadata["split"]) != (split.name, split.split):
             raise ValueError("of another split")
     except FileNotFoundError:
         return None
     except (ValueError, LookupError, TypeError) as error:
-        raise PrepError(f"{path} is damaged: restore it, or prepare this split with --overwrite") from error
+        raise PrepError(
+            f"{split.metadata_path} is damaged: restore it, or prepare this split with --overwrite"
+        ) from error
     return metadata
 
 
-def lacking(output: AnyPath, metadata: dict[str, Any]) -> str | None:
+def lacking(split: Split, metadata: dict[str, Any]) -> str | None:
     """What a finished split lacks: a file that is not there, or shards that are cut short; None if nothing."""
-    name, split, shards = metadata["name"], metadata["split"], len(metadata["shard_lengths"])
-    beside = [of(name, split) for of in (tfrecord.index_name, tfrecord.skipped_name, tfrecord.inputs_name)]
-    names = [*beside, *(tfrecord.shard_name(name, split, shard, shards) for shard in range(shards))]
-    statuses = list(files.statuses(output, names))
+    shards = len(metadata["shard_lengths"])
+    beside = [split.index_path, split.skipped_path, split.inputs_path]
+    names = [path.name for path in (*beside, *(split.shard_path(shard, shards) for shard in range(shards)))]
+    statuses = list(files.statuses(split.folder, names))
     gone = next((name for name, status in zip(names, statuses, strict=True) if status is None), None)
     if gone is not None:
         return f"{gone} is missing"
@@ -50,8 +52,7 @@ def lacking(output: AnyPath, metadata: dict[str, Any]) -> str | None:
 
 
 def finish(
-    output: AnyPath,
-    scratch: AnyPath,
+    place: Split,
     metadata: dict[str, Any],
     files_read: Iterable[Input],
     num_examples: int,
@@ -60,8 +61,7 @@ def finish(
     """Writes everything beside the shards, the metadata last; holds one report at a time.
 
     Args:
-      output: the dataset's folder.
-      scratch: folder for temporary files on the same file system.
+      place: of the split; temporary files go to its folder of an unfinished job.
       metadata: name, split, layers and whatever else describes how the split was made.
       files_read: the files that it was made from.
       num_examples: records of all shards together.
@@ -71,7 +71,7 @@ def finish(
       The metadata as written: with shard_lengths, num_examples, num_skipped, num_bytes and, for each layer,
       num_regions.
     """
-    name, split = metadata["name"], metadata["split"]
+    output, scratch = place.folder, place.unfinished_path
     metadata = metadata | {
         "shard_lengths": [],
         "num_examples": num_examples,
@@ -80,8 +80,8 @@ def finish(
         "num_regions": [0] * len(metadata["layers"]),
     }
     with (
-        files.replacing(output / tfrecord.index_name(name, split), scratch) as index,
-        files.replacing(output / tfrecord.skipped_name(name, split), scratch) as skipped,
+        files.replacing(place.index_path, scratch) as index,
+        files.replacing(place.skipped_path, scratch) as skipped,
     ):
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.int64)), "fortran_order": False}
         np.lib.format.write_array_header_1_0(index, header | {"shape": (num_examples, 3)})
@@ -95,21 +95,22 @@ def finish(
             metadata["num_regions"] = [
                 sum(pair) for pair in zip(metadata["num_regions"], report.num_regions, strict=True)
             ]
-    with files.replacing(output / tfrecord.inputs_name(name, split), scratch) as out:
+    with files.replacing(place.inputs_path, scratch) as out:
         inputs.write(files_read, out)
     with _only_writer(output):
-        others = finished_splits(output, besides=(name, split))
-        foreign = next((other["name"] for other in others if other["name"] != name), None)
+        others = finished_splits(output, besides=place)
+        foreign = next((other["name"] for other in others if other["name"] != place.name), None)
         if foreign is not None:
             raise PrepError(f"{output} holds the dataset {foreign!r} since this job began; give another --output")
         write_tfds(output, scratch, [*others, metadata])
-        with files.replacing(output / tfrecord.metadata_name(name, split), scratch) as out:
+        with files.replacing(place.metadata_path, scratch) as out:
             out.write(json.dumps(metadata, indent=2).encode() + b"\n")
     return metadata
 
 
-def rewrite_tfds(output: AnyPath, scratch: AnyPath) -> None:
+def rewrite_tfds(place: Split) -> None:
     """Writes features.json and dataset_info.json for the splits that are there; deletes them if there are none."""
+    output, scratch = place.folder, place.unfinished_path
     with _only_writer(output):
         splits = finished_splits(output)
         if splits:
@@ -124,7 +125,7 @@ def _only_writer(output: AnyPath) -> AbstractContextManager[None]:
     return files.locked(output, wait=True)
 
 
-def finished_splits(output: AnyPath, besides: tuple[str, str] | None = None) -> list[dict[str, Any]]:
+def finished_splits(output: AnyPath, besides: Split | None = None) -> list[dict[str, Any]]:
     """Metadata of every finished split in a dataset's folder, or of all but one.
 
     Raises:
@@ -132,8 +133,8 @@ def finished_splits(output: AnyPath, besides: tuple[str, str] | None = None) -> 
     """
     names = sorted(path.name for path in output.glob(tfrecord.metadata_name("*", "*")))
     found = [re.fullmatch(r"(\w+)-(\w+)\.json", name) for name in names]
-    splits = [match.groups() for match in found if match is not None and match.groups() != besides]
-    metadata = [read_metadata(output, *split) for split in splits]
+    splits = [Split(output, *match.groups()) for match in found if match is not None]
+    metadata = [read_metadata(split) for split in splits if split != besides]
     return [one for one in metadata if one is not None]
 
 

@@ -12,6 +12,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image
 
 from data_prep import files
+from data_prep.errors import one_line
 from data_prep.files import AnyPath
 from rmae_jax import records
 
@@ -82,11 +83,11 @@ def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height
         except Image.DecompressionBombError as error:
             raise BadImage(f"more than {max_pixels} pixels") from error
         except Exception as error:  # on damaged bytes, Pillow's decoders raise nearly anything
-            raise BadImage(f"damaged or cut short: {_one_line(error)}") from error
+            raise BadImage(f"damaged or cut short: {one_line(error)}") from error
     try:
         return jpeg, records.decode_image(jpeg)
     except ValueError as error:
-        raise BadImage(f"damaged or cut short: {_one_line(error)}") from error
+        raise BadImage(f"damaged or cut short: {one_line(error)}") from error
 
 
 def turn_upright(maps: UInt16[np.ndarray, "maps height width"], data: bytes) -> UInt16[np.ndarray, "maps h w"]:
@@ -127,7 +128,3 @@ def _rgb_or_gray(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

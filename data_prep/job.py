@@ -16,7 +16,6 @@ from data_prep.plan import Job, Options, difference, plan
 from data_prep.regions import annotations
 from data_prep.regions.region_source import MapMaker
 from data_prep.shards import Shard, Summary
-from rmae_jax import tfrecord
 
 MAX_BAD = 0.01
 LOCK = "lock"
@@ -80,10 +79,10 @@ def run(
     if not 0 <= max_bad <= 1:
         raise PrepError(f"max_bad {max_bad:g} is not a fraction between 0 and 1")
     if not overwrite:
-        finished = dataset.read_metadata(job.output, job.name, job.split)
+        finished = dataset.read_metadata(job.place)
         if finished is not None:
-            _refuse_difference(job, finished, job.output / tfrecord.inputs_name(job.name, job.split))
-            missing = dataset.lacking(job.output, finished)
+            _refuse_difference(job, finished, job.place.inputs_path)
+            missing = dataset.lacking(job.place, finished)
             if missing is not None:
                 raise PrepError(f"{job.output}: {missing}; restore it, or prepare this split with --overwrite")
             if job.scratch.exists():  # killed between its last two steps
@@ -96,7 +95,7 @@ def run(
         work = job.shards(_start_or_resume(job, overwrite))
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
-        metadata = dataset.finish(job.output, job.scratch, job.description, job.inputs, num_examples, reports)
+        metadata = dataset.finish(job.place, job.description, job.inputs, num_examples, reports)
     files.remove_tree(job.scratch)
     return metadata
 
@@ -180,7 +179,7 @@ def _some(what: Sequence[str]) -> str:
 
 
 def _refuse_other_datasets(job: Job) -> None:
-    splits = dataset.finished_splits(job.output, besides=(job.name, job.split))
+    splits = dataset.finished_splits(job.output, besides=job.place)
     other = next((split["name"] for split in splits if split["name"] != job.name), None)
     if other is not None:
         raise PrepError(f"{job.output} holds the dataset {other!r}; give its --name or another --output")
@@ -207,7 +206,7 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
         except ValueError as error:
             raise PrepError(f"{description} is damaged; use --overwrite to begin anew") from error
         _refuse_difference(job, before, listing)
-    elif not overwrite and any(job.output.glob(_shard_pattern(job))):
+    elif not overwrite and job.place.shard_files():
         raise PrepError(f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite")
     for leftover in job.scratch.glob("*.tmp"):
         leftover.unlink()
@@ -251,22 +250,14 @@ def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> No
 
 def _delete_earlier(job: Job) -> None:
     """Deletes this split, its metadata first, and takes it out of the TFDS files."""
-    (job.output / tfrecord.metadata_name(job.name, job.split)).unlink(missing_ok=True)
+    place = job.place
+    place.metadata_path.unlink(missing_ok=True)
     for path in job.scratch.iterdir():
         if path.is_file() and path.name != LOCK and path.suffix != annotations.SUFFIX:
             path.unlink()
-    dataset.rewrite_tfds(job.output, job.scratch)
-    for path in (
-        *job.output.glob(_shard_pattern(job)),
-        job.output / tfrecord.index_name(job.name, job.split),
-        job.output / tfrecord.skipped_name(job.name, job.split),
-        job.output / tfrecord.inputs_name(job.name, job.split),
-    ):
+    dataset.rewrite_tfds(place)
+    for path in (*place.shard_files(), place.index_path, place.skipped_path, place.inputs_path):
         path.unlink(missing_ok=True)
-
-
-def _shard_pattern(job: Job) -> str:
-    return tfrecord.shard_name(job.name, job.split, 0, 0).removesuffix("00000-of-00000") + "*"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from PIL import Image
 from data_prep import files, inputs
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
+from data_prep.reading import Split
 from data_prep.regions.fh import FH
 from data_prep.regions.instances import Instances
 from data_prep.regions.label_maps import LabelMaps
@@ -21,7 +22,6 @@ from data_prep.sources.folder import open_classes, open_coco, open_folder
 from data_prep.sources.source import Input, Source
 from data_prep.sources.tfds import open_tfds
 from data_prep.sources.webdataset import open_webdataset
-from rmae_jax import tfrecord
 
 REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps")
 # Pillow refuses more than twice its own limit.
@@ -98,9 +98,14 @@ class Job:
         return self.description["split"]
 
     @property
+    def place(self) -> Split:
+        """Where the split's files are."""
+        return Split(self.output, self.name, self.split)
+
+    @property
     def scratch(self) -> AnyPath:
         """Folder for temporary files and reports, deleted when the job is done."""
-        return self.output / f".{self.name}-{self.split}.unfinished"
+        return self.place.unfinished_path
 
     def shards(self, makers: tuple[MapMaker, ...]) -> list[Shard]:
         """The work items: the images in order, cut into pieces whose lengths differ by one at most.
@@ -114,7 +119,7 @@ class Job:
                 images=self.source.slice(i * total // count, (i + 1) * total // count),
                 regions=makers,
                 num_layers=len(self.description["layers"]),
-                path=self.output / tfrecord.shard_name(self.name, self.split, i, count),
+                path=self.place.shard_path(i, count),
                 scratch=self.scratch,
                 max_pixels=self.description["max_pixels"],
             )
@@ -248,8 +253,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
     names = [[layer["name"] for layer in d.get("layers", [])] for d in (before, now)]
     if names[0] != names[1]:
         return f"layers {' '.join(names[0]) or 'none'}, now {' '.join(names[1]) or 'none'}"
-    words = {"images": "images of kind", "layers": "layers", "classes": "classes", "max_pixels": "max_pixels"}
-    for key, word in (words | {"num_shards": "shards"}).items():
+    words = {"images": "images of kind", "num_shards": "shards"}
+    for key in ("images", "layers", "classes", "max_pixels", "num_shards"):
         if before.get(key) != now[key]:
-            return f"{word} {before.get(key)}, now {now[key]}"
+            return f"{words.get(key, key)} {before.get(key)}, now {now[key]}"
     return None

@@ -14,11 +14,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from data_prep import files
-from data_prep.errors import PrepError
+from data_prep.errors import PrepError, one_line
 from data_prep.files import AnyPath
 from rmae_jax import records, tfrecord
 
-_FRAMING_BYTES = tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
 _SPLIT_FILE = re.compile(
     r"(\w+)-(\w+)\.(?:json|index\.npy|skipped\.jsonl|inputs\.jsonl|tfrecord-.*)|\.(\w+)-(\w+)\.unfinished"
 )
@@ -78,6 +77,10 @@ class Split:
     def unfinished_path(self) -> AnyPath:
         """Folder of a job that has not ended."""
         return self.folder / f".{self}.unfinished"
+
+    def shard_files(self) -> list[AnyPath]:
+        """The shards that are there, of whatever number."""
+        return sorted(self.folder.glob(f"{self}.tfrecord-*"))
 
     def shard_path(self, shard: int, num_shards: int) -> AnyPath:
         """One shard."""
@@ -226,7 +229,7 @@ def read_record(split: Split, num_shards: int, index: Int64[np.ndarray, "records
     shard, offset, length = index[number].tolist()
     path = split.shard_path(shard, num_shards)
     try:
-        return records.decode(tfrecord.unframe(files.read_range(path, offset, length + _FRAMING_BYTES)))
+        return records.decode(tfrecord.unframe(files.read_range(path, offset, length + tfrecord.FRAMING_BYTES)))
     except (OSError, ValueError) as error:
         raise PrepError(f"{path}: record {number} (byte {offset}): {one_line(error)}; copy the shard again") from error
 
@@ -256,7 +259,8 @@ def frames(path: AnyPath, start: int = 0) -> Iterator[tuple[int, bytes]]:
         offset = file.seek(start)
         while offset < size:
             header = file.read(tfrecord.HEADER_BYTES)
-            needed = struct.unpack("<Q", header[:8])[0] + _FRAMING_BYTES if len(header) >= 8 else _FRAMING_BYTES
+            length = struct.unpack("<Q", header[:8])[0] if len(header) >= 8 else 0
+            needed = length + tfrecord.FRAMING_BYTES
             if needed > size - offset:
                 raise BrokenFrame(offset, f"cut short, or its length is damaged: {size - offset} bytes of {needed}")
             try:
@@ -265,11 +269,6 @@ def frames(path: AnyPath, start: int = 0) -> Iterator[tuple[int, bytes]]:
                 raise BrokenFrame(offset, str(error)) from error
             yield offset, data
             offset += needed
-
-
-def one_line(error: Exception) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split())
 
 
 def _lines(path: AnyPath, is_entry: Callable[[object], bool], what: str) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from data_prep.errors import PrepError
+from data_prep.errors import PrepError, one_line
 
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # what fsspec needs, by scheme
 EXTRAS = {"gcsfs": "-e .[gcs]"}
@@ -252,7 +252,7 @@ def _told(url: str) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
     except Exception as error:
-        raise PrepError(f"{url}: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise PrepError(f"{url}: {one_line(error)}") from error
 
 
 def _store(scheme: str) -> Any:

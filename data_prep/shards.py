@@ -58,7 +58,7 @@ class Report:
     @property
     def num_bytes(self) -> int:
         """Size of the shard's file."""
-        return sum(self.lengths) + len(self.lengths) * (tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES)
+        return sum(self.lengths) + len(self.lengths) * tfrecord.FRAMING_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +69,12 @@ class Summary:
     skipped: list[dict[str, str]]
 
 
-def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Summary:
+def write(shard: Shard, advance: Callable[[int], None]) -> Summary:
     """Writes a shard and, before the shard takes its name, its report: a shard with its final name is complete.
 
     Args:
       shard: the work item.
-      advance: called after each image.
+      advance: called after each image with the number of those done.
 
     Raises:
       OSError: the shard cannot be written, or a file of many images cannot be read on. Single images that cannot be
@@ -82,7 +82,7 @@ def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Summary:
     """
     report = Report([], [], [0] * shard.num_layers, [])
     with files.replacing(shard.path, shard.scratch) as out:
-        for item in shard.images:
+        for done, item in enumerate(shard.images, start=1):
             try:
                 record = make_record(shard, item)
             except images.BadImage as error:
@@ -94,7 +94,7 @@ def write(shard: Shard, advance: Callable[[], None] = lambda: None) -> Summary:
                 out.write(tfrecord.frame(data))
                 for layer, count in zip(record.region_layers, record.num_regions, strict=True):
                     report.num_regions[layer] += count
-            advance()
+            advance(done)
         with files.replacing(shard.report_path, shard.scratch) as report_out:
             report_out.write(json.dumps(dataclasses.asdict(report)).encode())
     return _summary(report)

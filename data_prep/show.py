@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep import files, progress, reading
-from data_prep.errors import PrepError
+from data_prep import command, files, reading
+from data_prep.errors import PrepError, one_line
 from data_prep.files import AnyPath
+from data_prep.progress import Bar, Lines
 from data_prep.sheet.layout import columns, draw
 from data_prep.sheet.panels import prepare
 from data_prep.sheet.statistics import Statistics, count
 
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 SAMPLE = 1000  # records that the statistics are from
 
 
@@ -72,7 +72,7 @@ def show(
                 shown.append(prepare(record, metadata, panel_width))
         except (ValueError, LookupError) as error:
             raise PrepError(
-                f"{folder}: record {number} of {source}: {reading.one_line(error)}; data_prep.verify tells more"
+                f"{folder}: record {number} of {source}: {one_line(error)}; data_prep.verify tells more"
             ) from error
     report(len(order), len(order))
     statistics = Statistics(
@@ -87,20 +87,12 @@ def show(
 def main() -> int:
     """Runs the command; returns its exit status."""
     flags = _parser().parse_args()
-    report = progress.reporter()
-    try:
-        path = show(flags.dataset, flags.split, flags.output, num_images=flags.images, seed=flags.seed, report=report)
-    except KeyboardInterrupt:
-        report.close()
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except (PrepError, OSError) as error:
-        report.close()
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    report.close()
-    print(path)
-    return 0
+
+    def work(report: Bar | Lines) -> tuple[list[str], int]:
+        options = {"num_images": flags.images, "seed": flags.seed, "report": report}
+        return [str(show(flags.dataset, flags.split, flags.output, **options))], 0
+
+    return command.run(work)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import files, progress, reading
+from data_prep import command, files, reading
 from data_prep.checks.beside import check_beside, check_tfds
 from data_prep.checks.shard import Found, Shard, check_shard
 from data_prep.engines import local
 from data_prep.engines.attempt import Failure
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
+from data_prep.progress import Bar, Lines
 from data_prep.reading import Split
 
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 MOST_LINES = 20  # for one shard, and for what is found across shards
 
 
@@ -142,25 +142,16 @@ def _repeated(shards: list[Shard], results: list[Found]) -> list[str]:
 def main() -> int:
     """Runs the command; returns its exit status."""
     flags = _parser().parse_args()
-    report = progress.reporter()
-    try:
+
+    def work(report: Bar | Lines) -> tuple[list[str], int]:
         verdicts = verify(flags.dataset, flags.split, workers=flags.workers, report=report)
-    except KeyboardInterrupt:
-        report.close()
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except (PrepError, OSError) as error:
-        report.close()
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    report.close()
-    for verdict in verdicts:
-        for line in (*verdict.problems, *filter(None, (verdict.summary,))):
-            print(line)
-    num_problems = sum(verdict.num_problems for verdict in verdicts)
-    if num_problems:
-        print(f"{flags.dataset}: {num_problems} problem{'s' if num_problems > 1 else ''}")
-    return 1 if num_problems else 0
+        lines = [line for verdict in verdicts for line in (*verdict.problems, verdict.summary) if line]
+        num_problems = sum(verdict.num_problems for verdict in verdicts)
+        if not num_problems:
+            return lines, 0
+        return [*lines, f"{flags.dataset}: {num_problems} problem{'s' if num_problems > 1 else ''}"], 1
+
+    return command.run(work, failed=2)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ import google_crc32c
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
+FRAMING_BYTES = HEADER_BYTES + FOOTER_BYTES
 
 
 def shard_name(name: str, split: str, shard: int, num_shards: int) -> str:
@@ -60,7 +61,7 @@ def unframe(framed: bytes) -> bytes:
       ValueError: the frame is cut short, or a length or a crc does not match.
     """
     header, data = framed[:8], framed[HEADER_BYTES:-FOOTER_BYTES]
-    if len(framed) < HEADER_BYTES + FOOTER_BYTES:
+    if len(framed) < FRAMING_BYTES:
         raise ValueError(f"truncated: {len(framed)} bytes are less than a frame")
     if _masked_crc(header) != framed[8:HEADER_BYTES] or struct.unpack("<Q", header)[0] != len(data):
         raise ValueError("the length is damaged (crc mismatch)")

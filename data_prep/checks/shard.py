@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt16, UInt64
 
 from data_prep import reading
+from data_prep.errors import one_line
 from data_prep.files import AnyPath
 from rmae_jax import records
 
@@ -54,19 +55,18 @@ class Found:
     numbers: Int64[np.ndarray, " decoded"]
 
 
-def check_shard(shard: Shard, advance: Callable[[], None], restart: Callable[[], None]) -> Found:
+def check_shard(shard: Shard, advance: Callable[[int], None]) -> Found:
     """Reads a shard from its first byte to its last and compares it with what the index and the metadata say.
 
     Args:
       shard: what to check.
-      advance: called after each record.
-      restart: never called: there is nothing to try again.
+      advance: called after each record with the number of those done.
     """
     return _ShardCheck(shard, advance).run()
 
 
 class _ShardCheck:
-    def __init__(self, shard: Shard, advance: Callable[[], None]):
+    def __init__(self, shard: Shard, advance: Callable[[int], None]):
         self.shard = shard
         self.advance = advance
         self.problems: list[str] = []
@@ -107,7 +107,7 @@ class _ShardCheck:
                 number = self.shard.first + self.not_read + len(self.frames)
                 self.frames.append((offset, len(data)))
                 self._check_record(number, offset, data)
-                self.advance()
+                self.advance(len(self.frames))
             return None
         except reading.BrokenFrame as error:
             self.broken = True
@@ -150,7 +150,7 @@ class _ShardCheck:
         try:
             record = records.decode(data)
         except ValueError as error:
-            self.problems.append(f"{where}): {reading.one_line(error)}")
+            self.problems.append(f"{where}): {one_line(error)}")
             self.num_regions = None
             return
         self.ids.append(int.from_bytes(hashlib.blake2b(record.image_id.encode(), digest_size=8).digest(), "little"))
@@ -175,7 +175,7 @@ def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
     try:
         height, width = records.decode_image(record.image).shape[:2]
     except ValueError as error:
-        yield f"the image does not decode: {reading.one_line(error)}"
+        yield f"the image does not decode: {one_line(error)}"
         return
     if (height, width) != stated:
         yield f"the image is {height}x{width} (height x width), not {stated[0]}x{stated[1]} as the record says"
@@ -195,7 +195,7 @@ def _count_regions(record: records.Record, layers: Sequence[str]) -> tuple[Int64
     try:
         maps = record.regions
     except (ValueError, OverflowError, MemoryError) as error:
-        return counts, [*problems, reading.one_line(error).removeprefix(f"record {record.image_id}: ")]
+        return counts, [*problems, one_line(error).removeprefix(f"record {record.image_id}: ")]
     for number, (one, layer, said) in enumerate(zip(maps, of_maps, record.num_regions, strict=True)):
         highest, gaps = _labels(one)
         counts[layer] += highest

@@ -22,20 +22,17 @@ class Failure:
 Outcomes = Iterator[tuple[Shard, Summary | Failure]]
 
 
-def attempt(shard: Shard, advance: Callable[[], None], restart: Callable[[], None] = lambda: None) -> Summary | Failure:
+def attempt(shard: Shard, advance: Callable[[int], None]) -> Summary | Failure:
     """Writes a shard; tries again where that fails.
 
     Args:
       shard: the work item.
-      advance: called after each image.
-      restart: called before each further attempt, which begins with the first image.
+      advance: called after each image with the number of those done, in this attempt.
 
     Raises:
       OSError: the disk is full or cannot be written at all.
     """
-    for number in range(ATTEMPTS):
-        if number:
-            restart()
+    for _ in range(ATTEMPTS):
         try:
             return shards.write(shard, advance)
         except OSError as error:

@@ -82,7 +82,7 @@ def _write(item: tuple[str, int, int]) -> None:
     """What a Beam worker does with the place of a work item."""
     path, offset, size = item
     shard = pickle.loads(files.read_range(files.path(path), offset, size))
-    outcome = attempt(shard, advance=lambda: None)
+    outcome = attempt(shard, advance=lambda done: None)
     if isinstance(outcome, Failure):
         with files.replacing(_failure_path(shard), shard.scratch) as out:
             out.write(outcome.reason.encode())

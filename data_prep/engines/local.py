@@ -14,7 +14,7 @@ from typing import Any
 from data_prep.engines.attempt import ATTEMPTS, Failure
 
 Item = Any
-Task = Callable[[Item, Callable[[], None], Callable[[], None]], Any]
+Task = Callable[[Item, Callable[[int], None]], Any]
 POLL_SECONDS = 0.2
 
 
@@ -27,8 +27,8 @@ def run(
     its outcome. When the caller stops listening, is interrupted or dies (SIGKILL included), the workers end at once.
 
     Args:
-      task: what to do with an item, a function of a module: called with the item, a function to call after each image,
-        and one to call before it begins anew; its result is the outcome.
+      task: what to do with an item, a function of a module: called with the item, and a function to call after each
+        image with the number of the item's images that are done; its result is the outcome.
       items: what can be done independently; picklable.
       workers: number of processes.
       progress: called now and then with the number of images done so far.
@@ -80,21 +80,16 @@ def run(
 def _run_here(
     task: Task, items: Sequence[Item], progress: Callable[[int], None]
 ) -> Iterator[tuple[Item, Any | Failure]]:
-    done = 0
+    finished = done = 0
+
+    def advance(of_item: int) -> None:
+        nonlocal done
+        done = of_item
+        progress(finished + done)
 
     for item in items:
-        start = done
-
-        def advance():
-            nonlocal done
-            done += 1
-            progress(done)
-
-        def restart(start=start):
-            nonlocal done
-            done = start
-
-        yield item, task(item, advance, restart)
+        yield item, task(item, advance)
+        finished, done = finished + done, 0
 
 
 class _Worker:
@@ -147,11 +142,8 @@ def _work(task: Task, connection: Connection, counts: Any, number: int, lifeline
         lifeline.poll(None)
         os._exit(1)
 
-    def advance():
-        counts[number] += 1
-
-    def restart():
-        counts[number] = 0
+    def advance(done: int) -> None:
+        counts[number] = done
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
     while True:
@@ -160,7 +152,7 @@ def _work(task: Task, connection: Connection, counts: Any, number: int, lifeline
         except EOFError:
             return
         try:
-            outcome = task(item, advance, restart)
+            outcome = task(item, advance)
         except OSError as error:
             outcome = error
         connection.send(outcome)

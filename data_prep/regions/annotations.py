@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep import files
-from data_prep.errors import PrepError
+from data_prep.errors import PrepError, one_line
 from data_prep.files import AnyPath
 from data_prep.images import BadImage
 from data_prep.sources.source import Input, input_file
@@ -111,9 +111,7 @@ def _rows(path: AnyPath, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, st
     except OSError as error:
         raise PrepError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise PrepError(
-            f"{path} is no JSON: {' '.join(str(error).split())}; give a COCO-style annotation file"
-        ) from error
+        raise PrepError(f"{path} is no JSON: {one_line(error)}; give a COCO-style annotation file") from error
     images = _entries(path, parsed, "images", _IMAGE_KEYS)
     of_image: dict[int | str, list[dict[str, Any]]] = {}
     for number, image in enumerate(images):

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from data_prep.errors import one_line
 from data_prep.images import BadImage
 from data_prep.regions.region_source import fit
 
@@ -43,4 +44,4 @@ def read(data: bytes, image_data: bytes, pixels: UInt8[np.ndarray, "height width
         except BadImage:
             raise
         except Exception as error:  # on damaged bytes, Pillow's decoders raise nearly anything
-            raise BadImage(f"{what} is no PNG, damaged or cut short: {' '.join(str(error).split())}") from error
+            raise BadImage(f"{what} is no PNG, damaged or cut short: {one_line(error)}") from error

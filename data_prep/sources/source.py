@@ -72,6 +72,15 @@ class Source(Protocol):
         """The images from number `start` to `stop`, which is excluded."""
 
 
+def unreadable(reason: str) -> bytes:
+    """`Item.read` of an image that is known to be damaged.
+
+    Raises:
+      OSError: always.
+    """
+    raise OSError(reason)
+
+
 def input_file(path: AnyPath, name: str) -> Input:
     """Looks a file up."""
     return _input(name, files.status(path))

@@ -18,17 +18,16 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from data_prep import files
-from data_prep.errors import PrepError
+from data_prep.errors import PrepError, one_line
 from data_prep.files import AnyPath
 from data_prep.remote import RemotePath
 from data_prep.sources.pieces import Counted, Piece
-from data_prep.sources.source import Input, Item, input_file
+from data_prep.sources.source import Input, Item, input_file, unreadable
 from rmae_jax import records, tfrecord
 
 INFO = "dataset_info.json"
 IDS = ("image_id", "image/filename", "file_name", "filename", "image/id", "id")  # the first that there is
 _BATCH = 8  # examples of an ArrayRecord shard that are held in memory
-_FRAMING_BYTES = tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Examples:
                 raise ValueError(f"{fields.label} {label} is not one of {fields.num_classes or 'the possible'} classes")
             return Item(image_id, partial(bytes, _value(features, fields.image, "bytes_list")), label)
         except (DecodeError, ValueError) as error:
-            return Item(image_id, partial(_refuse, f"damaged example {place}: {error}"))
+            return Item(image_id, partial(unreadable, f"damaged example {place}: {error}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,7 +258,7 @@ def _tfrecords(piece: Piece) -> Iterator[bytes]:
                 or tfrecord.frame(header[:8])[-tfrecord.FOOTER_BYTES :] != header[8:]
             ):
                 raise _damaged(piece, offset, "the length of an example is damaged" if header else "no more examples")
-            end = offset + struct.unpack("<Q", header[:8])[0] + _FRAMING_BYTES
+            end = offset + struct.unpack("<Q", header[:8])[0] + tfrecord.FRAMING_BYTES
             if end > size:
                 raise _damaged(piece, offset, f"cut short: {size - offset} bytes of {end - offset}")
             if index >= piece.start:
@@ -282,7 +281,7 @@ def _array_records(piece: Piece) -> Iterator[bytes]:
             yield from reader.read(start, min(start + _BATCH, piece.stop))
         reader.close()  # tells what is wrong with the file, if something is
     except RuntimeError as error:  # its message names the byte
-        raise OSError(f"{piece.path}: {' '.join(str(error).split())}; copy it again") from error
+        raise OSError(f"{piece.path}: {one_line(error)}; copy it again") from error
 
 
 def _damaged(piece: Piece, offset: int, what: str) -> OSError:
@@ -299,7 +298,3 @@ def _value(features: Mapping[str, Any], name: str, *kinds: str) -> Any:
     if len(values) != 1:
         raise ValueError(f"{len(values)} values of {name}")
     return values[0]
-
-
-def _refuse(reason: str) -> bytes:
-    raise OSError(reason)

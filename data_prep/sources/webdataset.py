@@ -24,7 +24,7 @@ from data_prep import files, images
 from data_prep.errors import PrepError
 from data_prep.files import AnyPath
 from data_prep.sources.pieces import Counted, Piece
-from data_prep.sources.source import Input, Item, input_file
+from data_prep.sources.source import Input, Item, input_file, unreadable
 
 _JPEG = (".jpg", ".jpeg")
 _LONGEST_LABEL = 24  # bytes of a .cls, white space included
@@ -155,7 +155,7 @@ def _item(path: AnyPath, sample: Sample) -> Item:
     try:
         label, read = _label(path, sample), partial(_read, path, image)
     except ValueError as error:
-        label, read = -1, partial(_refuse, str(error))
+        label, read = -1, partial(unreadable, str(error))
     return Item(image.name, read, label, partial(_beside, path, sample))
 
 
@@ -190,10 +190,6 @@ def _read(path: AnyPath, member: Member) -> bytes:
 def _absolute(path: AnyPath) -> str:
     """The path below the root; for a URL, one where no file is."""
     return os.path.abspath(path if isinstance(path, Path) else f"/{path}")
-
-
-def _refuse(reason: str) -> bytes:
-    raise OSError(reason)
 
 
 def _count(path: AnyPath) -> int:

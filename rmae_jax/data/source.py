@@ -111,7 +111,7 @@ class TFRecordSource:
 
     def _read(self, shard: int, offset: int, length: int) -> bytes:
         """Reads one frame; short if the file ends within it."""
-        size = tfrecord.HEADER_BYTES + length + tfrecord.FOOTER_BYTES
+        size = length + tfrecord.FRAMING_BYTES
         if shard >= _MAX_OPEN_SHARDS:
             with open(self._shard_path(shard), "rb") as file:
                 return os.pread(file.fileno(), size, offset)
@@ -142,7 +142,7 @@ class TFRecordSource:
         if not in_range or np.bincount(shards, minlength=len(lengths)).tolist() != lengths:
             raise DatasetError(f"{path}: the index does not match the shards' lengths; run data_prep again")
         ends = np.zeros(len(lengths), np.int64)
-        np.maximum.at(ends, shards, offsets + sizes + (tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES))
+        np.maximum.at(ends, shards, offsets + sizes + tfrecord.FRAMING_BYTES)
         for shard, end in enumerate(ends.tolist()):
             self._check_size(self._shard_path(shard), end)
         return index

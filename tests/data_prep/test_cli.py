@@ -10,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+import small_images
 from PIL import Image
+from small_images import contents
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "data_prep")
@@ -21,12 +22,7 @@ COMMAND = (sys.executable, "-m", "data_prep")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Twenty images, large enough that a job takes seconds."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        blocks = Image.fromarray(rng.integers(0, 256, (60, 80, 3), np.uint8))
-        blocks.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{i:02}.jpg")
-    return folder
+    return small_images.write(tmp_path_factory.mktemp("images"), 20, 480, 640)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +48,6 @@ def start(**flags):
     return subprocess.Popen(
         arguments(**flags), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def wait_for(condition, seconds=30):

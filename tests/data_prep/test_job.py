@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
+from small_images import contents
 
 from data_prep import job as jobs
 from data_prep import photographs, plan
@@ -41,11 +42,6 @@ def dataset(folder, tmp_path_factory):
     """The folder prepared once with one worker: (dataset's folder, metadata)."""
     output = tmp_path_factory.mktemp("dataset") / "out"
     return output, jobs.prepare(folder, output, scales=SCALES, shards=3, workers=1)
-
-
-def contents(folder):
-    """Every file below a folder and its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def masked_crc(data):

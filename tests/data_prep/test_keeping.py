@@ -6,7 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+import small_images
+from small_images import contents
 
 from data_prep import job as jobs
 from data_prep import shards
@@ -18,12 +19,7 @@ OPTIONS = {"scales": (20, 60), "shards": 3, "workers": 1}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Six small images, upsampled noise."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(6):
-        blocks = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-        blocks.resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg")
-    return folder
+    return small_images.write(tmp_path_factory.mktemp("images"), 6)
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +32,6 @@ def original(folder, tmp_path_factory):
 @pytest.fixture
 def dataset(original, tmp_path):
     return shutil.copytree(original, tmp_path / "out")
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_regions_are_summed_for_each_layer(original):
@@ -122,8 +114,8 @@ def test_an_unfinished_job_goes_on_with_the_same_options_and_images_alone(folder
     with pytest.raises(jobs.PrepError, match="layers fh_20 fh_60, now fh_20"):
         jobs.prepare(folder, unfinished, **OPTIONS | {"scales": (20,)})
     images = shutil.copytree(folder, tmp_path / "images")
-    os.utime(images / "3.jpg", (0, 0))
-    with pytest.raises(jobs.PrepError, match="3.jpg was modified"):
+    os.utime(images / "03.jpg", (0, 0))
+    with pytest.raises(jobs.PrepError, match="03.jpg was modified"):
         jobs.prepare(images, unfinished, **OPTIONS)
     assert contents(unfinished) == before
     for name in ("job.json", "inputs.jsonl"):
@@ -138,7 +130,7 @@ def test_an_unfinished_job_goes_on_with_the_same_options_and_images_alone(folder
 def test_an_output_within_the_images_is_not_taken_for_images(folder, tmp_path):
     images = shutil.copytree(folder, tmp_path / "images")
     jobs.prepare(images, images / "out", **OPTIONS)
-    shutil.copy(images / "0.jpg", images / "out" / "regions-train.sheet.png")
+    shutil.copy(images / "00.jpg", images / "out" / "regions-train.sheet.png")
     jobs.prepare(images, images / "out", **OPTIONS)
     assert jobs.prepare(images, images / "out", split="again", **OPTIONS)["num_examples"] == 6
     for output in (images, tmp_path):

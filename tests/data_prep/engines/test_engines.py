@@ -9,9 +9,9 @@ import signal
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+import small_images
+from small_images import contents
 
 from data_prep import job as jobs
 from data_prep import plan
@@ -27,12 +27,7 @@ MULTI_PROCESSING = ["--runner=DirectRunner", "--direct_running_mode=multi_proces
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Twelve small images."""
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        blocks = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
-        blocks.resize((64, 48), Image.Resampling.BICUBIC).save(folder / f"{i:02}.jpg")
-    return folder
+    return small_images.write(tmp_path_factory.mktemp("images"), 12)
 
 
 def planned(folder, output, **options):
@@ -44,10 +39,6 @@ def undisturbed(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     jobs.run(planned(folder, output), workers=1)
     return contents(output)
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +86,10 @@ def troubled(folder, output, trouble, times):
 
 @pytest.fixture(autouse=True)
 def importable_by_workers(monkeypatch):
-    """Beam's processes look for this file's classes."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))))
+    """Beam's processes look for this file's classes, and for what it imports."""
+    here = Path(__file__)
+    paths = (str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 def engine(name):
@@ -218,8 +211,8 @@ def test_an_attempt_gives_a_summary_or_a_reason(folder, tmp_path):
     job = planned(folder, tmp_path / "out", shards=1)
     job.scratch.mkdir(parents=True)
     (shard,) = job.shards(())
-    assert attempt.attempt(shard, lambda: None) == Summary(12, [])
+    assert attempt.attempt(shard, lambda done: None) == Summary(12, [])
     missing = dataclasses.replace(shard, path=tmp_path / "missing" / "x")
-    outcome = attempt.attempt(missing, lambda: None)
+    outcome = attempt.attempt(missing, lambda done: None)
     assert isinstance(outcome, Failure)
     assert re.fullmatch(rf"\[Errno 2\] No such file or directory: '\S+' -> '{missing.path}'", outcome.reason)
