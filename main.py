@@ -9,6 +9,10 @@ from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe to follow, a file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-CONFIG if not given.")
+# Where neither SLURM nor a TPU pod says it:
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several hosts.")
+NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Number of hosts, a process each.", lower_bound=1)
+HOST = flags.DEFINE_integer("host", None, "Which of them this is, from 0.", lower_bound=0)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -32,12 +36,13 @@ def main(argv: list[str]) -> None:
     from data_prep.job import PrepError
     from rmae_jax.data import DatasetError
     from rmae_jax.interop import InteropError
-    from rmae_jax.training import ConfigError, Interrupted, TrainingError, pretrain
+    from rmae_jax.training import ConfigError, HostError, Interrupted, TrainingError, connected, pretrain
 
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
-        pretrain(CONFIG.value, workdir)
-    except (ConfigError, DatasetError, InteropError, PrepError, TrainingError, OSError) as error:
+        with connected(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
+            pretrain(CONFIG.value, workdir)
+    except (ConfigError, DatasetError, HostError, InteropError, PrepError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:
         print(stopped)

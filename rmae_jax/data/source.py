@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import SupportsIndex
 
+import google_crc32c
 import numpy as np
 from jaxtyping import Int64
 
@@ -86,6 +87,13 @@ class TFRecordSource:
     def __del__(self):
         for descriptor in getattr(self, "_descriptors", {}).values():
             os.close(descriptor)
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits, the same if the metadata and every record's place and size are."""
+        crc = google_crc32c.Checksum(json.dumps(self.metadata, sort_keys=True).encode())
+        crc.update(np.ascontiguousarray(self._index))
+        return crc.hexdigest().decode()
 
     @property
     def num_layers(self) -> int:

@@ -1,7 +1,8 @@
-"""Pre-training: optimiser, mesh, sharding, step, loop, checkpoints, metrics, pictures."""
+"""Pre-training: optimiser, mesh, sharding, hosts, step, loop, checkpoints, metrics, pictures."""
 
 from rmae_jax.training.config import ConfigError
+from rmae_jax.training.hosts import HostError, connected
 from rmae_jax.training.loop import TrainingError, pretrain
 from rmae_jax.training.signals import Interrupted
 
-__all__ = ["ConfigError", "Interrupted", "TrainingError", "pretrain"]
+__all__ = ["ConfigError", "HostError", "Interrupted", "TrainingError", "connected", "pretrain"]

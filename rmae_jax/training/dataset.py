@@ -7,6 +7,7 @@ import ml_collections
 from data_prep import job, photographs
 from rmae_jax.data import RegionFilter
 from rmae_jax.model.masks import num_visible_patches
+from rmae_jax.training import agreement, hosts
 
 
 def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
@@ -18,9 +19,11 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
     if config.data.path:
         return Path(config.data.path)
     folder = run / "data"
-    photographs.write(folder / "photographs")
-    for split in ("train", "validation"):
-        job.prepare(images=folder / "photographs" / split, output=folder, name="photographs", split=split)
+    if hosts.is_first():
+        photographs.write(folder / "photographs")
+        for split in ("train", "validation"):
+            job.prepare(images=folder / "photographs" / split, output=folder, name="photographs", split=split)
+    agreement.agree({}, "preparing photographs")
     return folder
 
 

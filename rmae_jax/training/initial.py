@@ -10,6 +10,7 @@ from rmae_jax.interop.convert import read_model
 from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
 from rmae_jax.training.checkpoints import newest
+from rmae_jax.training.hosts import say
 
 
 def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_collections.ConfigDict, RMAE | None]:
@@ -35,11 +36,10 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
     except interop.InteropError as error:
         raise interop.InteropError(f"{config.init_from}: {error}") from error
     scale = model.config.position_scale
-    print(
+    say(
         f"weights from {config.init_from}"
         + (f"; initialised anew: {', '.join(new)}" if new else "")
-        + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else ""),
-        flush=True,
+        + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else "")
     )
     config.model.position_scale = scale
     return config, model

@@ -1,6 +1,7 @@
 """The pre-training loop."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import jax
@@ -11,16 +12,16 @@ from jax.sharding import Mesh
 
 from rmae_jax import data
 from rmae_jax.model import RMAE
+from rmae_jax.training import agreement, hosts, pictures
 from rmae_jax.training import config as recipe
-from rmae_jax.training import pictures
 from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
-from rmae_jax.training.mesh import to_devices, training_mesh
+from rmae_jax.training.mesh import hosts_in_order, local_copy, to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter, draw_losses
 from rmae_jax.training.optimizer import adamw, learning_rate
-from rmae_jax.training.signals import Interrupted, StopSignals
+from rmae_jax.training.signals import AgreedStop, Interrupted, StopSignals
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 
 SHOWN = 6  # photographs in a picture
@@ -39,11 +40,13 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
       DatasetError: the dataset cannot be used or is damaged.
+      HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
       TrainingError: a loss is not finite.
       Interrupted: a signal asked to stop; the state was saved.
     """
     run = Path(workdir)
+    agreement.agree(agreement.program(config), "versions and config")
     recipe.check(config, jax.device_count())
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
@@ -62,28 +65,36 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     held = data.TFRecordSource(folder, config.data.picture_split, layers)
     spread = np.linspace(0, len(held) - 1, min(SHOWN, len(held))).astype(int).tolist()
     shown = data.center_examples(held, spread, seed=config.seed, **view)
+    agreement.agree(
+        {f"dataset {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}, "datasets"
+    )
 
     # State.
     optimizer = adamw(config, durations)
-    (run / "pictures").mkdir(parents=True, exist_ok=True)
-    recipe.save(config, run)
-    with closing(Checkpoints(run)) as checkpoints, StopSignals() as stop:
+    first = hosts.is_first()
+    if first:
+        (run / "pictures").mkdir(parents=True, exist_ok=True)
+        recipe.save(config, run)
+    agreement.check_shared(run)
+    with closing(Checkpoints(run)) as checkpoints, StopSignals() as stop, _explained():
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
             state = checkpoints.restore(abstract_state(config, optimizer, mesh))
-            print(f"resumed from {checkpoints.path(checkpoints.latest_step)}")
+            hosts.say(f"resumed from {checkpoints.path(checkpoints.latest_step)}")
+        hosts.remember(_last_good(checkpoints))
         start = int(state.step)
         if start == durations.steps:
-            print(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
+            hosts.say(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
             return state
+        order = hosts_in_order(mesh)
         batches = data.batches(
             source,
             seed=config.seed,
             batch_size=config.batch_size,
             start_step=start,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
+            host=order.index(jax.process_index()),
+            num_hosts=len(order),
             workers=config.data.workers,
             region_filter=region_filter(config),
             **view,
@@ -92,40 +103,66 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
 
         # Steps.
         step_fn = train_step(config, optimizer, mesh)
-        with MetricsWriter(run, start, durations.steps) as writer:
+        stopped = AgreedStop(stop, mesh)
+        with MetricsWriter(run, start, durations.steps) if first else nullcontext() as writer:
             losses = LateLosses(writer, learning_rate(config, durations), config.batch_size)
             for step in range(start + 1, durations.steps + 1):
                 state, step_losses = step_fn(state, to_devices(next(batches), mesh))
                 last = step == durations.steps
+                signum = stopped.after_step()
                 try:
                     losses.add(step, step_losses, write=step % config.log_every == 0 or last)
-                    if step % config.checkpoint_every == 0 or last or stop.received:
+                    if step % config.checkpoint_every == 0 or last or signum:
                         losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
                         checkpoints.save(state)
+                        hosts.remember(_last_good(checkpoints))
                 except NonFiniteLoss as error:
                     raise TrainingError(_advice(error, checkpoints)) from error
-                writer.advance()
+                if writer is not None:
+                    writer.advance()
                 if step % config.pictures_every == 0 or last:
-                    trained = nnx.merge(graphdef, state.params)
-                    picture = run / "pictures" / f"{step:07d}.png"
-                    pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
-                    draw_losses(writer.path, run / "losses.png")
-                if stop.received and not last:
-                    raise Interrupted(stop.received, f"stopped after step {step}; the same command goes on from there")
-    print(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
+                    params = local_copy(state.params, mesh)
+                    if first:
+                        picture = run / "pictures" / f"{step:07d}.png"
+                        trained = nnx.merge(graphdef, params)
+                        pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
+                        draw_losses(writer.path, run / "losses.png")
+                if signum and not last:
+                    raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
+    hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
     return state
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of the devices, as what they mean here."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise TrainingError(
+                f"a step does not fit the devices' memory ({hosts.first_line(error)}); give --config.remat=attention "
+                "or full, more --config.accumulation_steps, or a larger --config.mesh.fsdp"
+            ) from error
+        if hosts.several():
+            raise hosts.lost(error) from error
+        raise
 
 
 def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, num_examples: int, mesh: Mesh) -> None:
     millions = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
-    print(
+    others = f" of {jax.process_count()} hosts" if hosts.several() else ""
+    hosts.say(
         f"{config.model.objective}: {millions:.1f} M parameters, {num_examples} photographs, {steps} steps of "
-        f"{config.batch_size} images on {mesh.size} {jax.devices()[0].device_kind} device(s)",
-        flush=True,
+        f"{config.batch_size} images on {mesh.size} {jax.devices()[0].device_kind} device(s){others}"
     )
 
 
-def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
+def _last_good(checkpoints: Checkpoints) -> str:
     step = checkpoints.latest_step
-    good = "there is no checkpoint yet" if step is None else f"the last good checkpoint is {checkpoints.path(step)}"
+    return "there is no checkpoint yet" if step is None else f"the last good checkpoint is {checkpoints.path(step)}"
+
+
+def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
+    good = _last_good(checkpoints)
     return f"{error}; {good}; look at the data, or give a smaller --config.base_lr in another --workdir"

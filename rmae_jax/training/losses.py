@@ -27,9 +27,12 @@ class _Step(NamedTuple):
 
 
 class LateLosses:
-    """Collects each step's losses on the devices; checks and writes them one logging interval later."""
+    """Collects each step's losses on the devices; checks and writes them one logging interval later.
 
-    def __init__(self, writer: MetricsWriter, schedule: optax.Schedule, batch_size: int):
+    Without a writer, it only checks.
+    """
+
+    def __init__(self, writer: MetricsWriter | None, schedule: optax.Schedule, batch_size: int):
         self._writer, self._schedule, self._batch_size = writer, schedule, batch_size
         self._since: tuple[int, float] | None = None  # step and time that the interval's rate is counted from
         self._before: list[_Step] = []  # the interval that is read next
@@ -64,7 +67,8 @@ class LateLosses:
         """
         self._settle(self._before + self._now)
         self._before, self._now = [], []
-        self._writer.sync()
+        if self._writer is not None:
+            self._writer.sync()
 
     def _settle(self, steps: list[_Step]) -> None:
         fetched = jax.device_get([step.losses for step in steps])
@@ -73,6 +77,6 @@ class LateLosses:
             for name, value in values.items():
                 if not math.isfinite(value):
                     raise NonFiniteLoss(step, name, value)
-            if rate is not None:
+            if rate is not None and self._writer is not None:
                 values |= {"learning_rate": float(self._schedule(step - 1)), "images_per_second": rate}
                 self._writer.write(step, values)

@@ -1,22 +1,40 @@
 """Devices as a mesh, and how a batch lies on it."""
 
+import itertools
+from collections.abc import Sequence
+
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from rmae_jax.training.config import mesh_shape
 
 DATA, FSDP = AXES = ("data", "fsdp")
 
 
-def training_mesh(config: ml_collections.ConfigDict) -> Mesh:
-    """All devices, in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices, all by default, in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
 
     Raises:
       ConfigError: the shape does not fit the number of devices.
     """
-    return jax.make_mesh(mesh_shape(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    devices = jax.devices() if devices is None else devices
+    shape, types = mesh_shape(config, len(devices)), (AxisType.Auto,) * len(AXES)
+    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    hosts = hosts_in_order(mesh)
+    if len(hosts) > len(
+        set(hosts)
+    ):  # JAX put neighbours beside each other, but a host's rows of a batch are in one piece
+        devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+        mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
+    return mesh
+
+
+def hosts_in_order(mesh: Mesh) -> list[int]:
+    """The hosts' indices, in the order in which their rows make up a batch."""
+    return [host for host, _ in itertools.groupby(device.process_index for device in mesh.devices.flat)]
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
@@ -32,3 +50,10 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Sends this process's slice of a global batch to its devices."""
     return {k: jax.make_array_from_process_local_data(split_batch(mesh), v) for k, v in batch.items()}
+
+
+def local_copy(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Whole arrays on one device of this host, to be looked at outside of a step. All hosts must take part."""
+    if mesh.shape[FSDP] > 1:
+        tree = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -3,6 +3,13 @@
 import signal
 from types import FrameType
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from rmae_jax.training.mesh import replicated, to_devices
+
 
 class Interrupted(Exception):
     """A run that a signal ended after its state was saved; `signum` is the signal."""
@@ -29,3 +36,28 @@ class StopSignals:
     def __exit__(self, *error: object) -> None:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
+
+
+class AgreedStop:
+    """The signal that ended a run on any host, learned by all of them after the same step.
+
+    Looked at after every step. With several hosts, each tells the others what it received, over the devices and
+    without waiting for them: the answer comes `DELAY` steps later.
+    """
+
+    DELAY = 2  # steps; as many as are in flight, so that nobody waits
+
+    def __init__(self, stop: StopSignals, mesh: Mesh):
+        self._stop, self._mesh = stop, mesh
+        self._largest = jax.jit(jnp.max, out_shardings=replicated(mesh))
+        self._asked: list[jax.Array] = []
+
+    def after_step(self) -> int | None:
+        """The signal, None if there was none."""
+        if jax.process_count() == 1:
+            return self._stop.received
+        received = np.full(jax.local_device_count(), self._stop.received or 0, np.int32)
+        self._asked.append(self._largest(to_devices({"signal": received}, self._mesh)["signal"]))
+        if len(self._asked) <= self.DELAY:
+            return None
+        return int(self._asked.pop(0)) or None

@@ -45,7 +45,7 @@ def init_state(
     places = jax.tree.map(lambda x: x.sharding, abstract_state(config, optimizer, mesh))
     if model is None:
         return jax.jit(lambda: _start(_random(config), optimizer), out_shardings=places)()
-    params = nnx.to_pure_dict(nnx.state(model))
+    params = jax.device_get(nnx.to_pure_dict(nnx.state(model)))  # the same on every host
     return jax.jit(lambda params: _start(params, optimizer), out_shardings=places)(params)
 
 
