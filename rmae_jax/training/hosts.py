@@ -43,7 +43,7 @@ class _Several:
     """What is kept while connected to other hosts."""
 
     last_words: LastWords
-    advice: str = "there is no checkpoint yet"
+    advice: str = ""
 
 
 _several: _Several | None = None
@@ -77,7 +77,7 @@ def connected(coordinator: str | None = None, num_hosts: int | None = None, host
         yield
         return
     _several = _Several(LastWords())
-    remember(_several.advice)
+    remember("")
     threading.Thread(target=_watch, daemon=True).start()
     try:
         yield
@@ -107,12 +107,12 @@ def say(line: str) -> None:
 
 
 def remember(advice: str) -> None:
-    """What somebody should know if another host is lost: where the run can go on from."""
+    """What somebody should do if another host is lost; said with every such message."""
     if _several is not None:
         _several.advice = advice
         _several.last_words.set(
-            f"error: {this_host()} ended without a word, because another host was lost or it was killed itself; "
-            + _go_on()
+            f"error: {this_host()} ended without a word, because another host was lost or it was killed itself"
+            + _advice()
         )
 
 
@@ -122,10 +122,8 @@ def lost(error: Exception) -> HostError:
     Returns late: a host that ended for a reason is named by the thread that watches, which ends this process.
     """
     time.sleep(2 * WATCH_SECONDS)
-    message = (
-        f"{this_host()}: another host ended without a word, or cannot be reached ({first_line(error)}); {_go_on()}"
-    )
-    return HostError(message, known=True)
+    why = f"another host ended without a word, or cannot be reached ({first_line(error)})"
+    return HostError(f"{this_host()}: {why}{_advice()}", known=True)
 
 
 def this_host() -> str:
@@ -174,7 +172,7 @@ def _watch() -> None:
             return
         if failed:
             connection.last_words.close()
-            print(f"error: {failed[0][1]}; {_go_on()}", file=sys.stderr, flush=True)
+            print(f"error: {failed[0][1]}{_advice()}", file=sys.stderr, flush=True)
             os._exit(1)
         time.sleep(WATCH_SECONDS)
 
@@ -204,5 +202,5 @@ def _part() -> None:
     last_words.close()
 
 
-def _go_on() -> str:
-    return f"{_several.advice}; the same command goes on from there, on any number of hosts"
+def _advice() -> str:
+    return f"; {_several.advice}" if _several.advice else ""

@@ -82,7 +82,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         else:
             state = checkpoints.restore(abstract_state(config, optimizer, mesh))
             hosts.say(f"resumed from {checkpoints.path(checkpoints.latest_step)}")
-        hosts.remember(_last_good(checkpoints))
+        hosts.remember(f"{_last_good(checkpoints)}; the same command goes on, on any number of hosts")
         start = int(state.step)
         if start == durations.steps:
             hosts.say(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
@@ -115,7 +115,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     if step % config.checkpoint_every == 0 or last or signum:
                         losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
                         checkpoints.save(state)
-                        hosts.remember(_last_good(checkpoints))
+                        hosts.remember(f"{_last_good(checkpoints)}; the same command goes on, on any number of hosts")
                 except NonFiniteLoss as error:
                     raise TrainingError(_advice(error, checkpoints)) from error
                 if writer is not None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from rmae_jax.training.mesh import replicated, to_devices
+from rmae_jax.training.mesh import replicated, split_batch
 
 
 class Interrupted(Exception):
@@ -48,7 +48,7 @@ class AgreedStop:
     DELAY = 2  # steps; as many as are in flight, so that nobody waits
 
     def __init__(self, stop: StopSignals, mesh: Mesh):
-        self._stop, self._mesh = stop, mesh
+        self._stop, self._split = stop, split_batch(mesh)
         self._largest = jax.jit(jnp.max, out_shardings=replicated(mesh))
         self._asked: list[jax.Array] = []
 
@@ -57,7 +57,7 @@ class AgreedStop:
         if jax.process_count() == 1:
             return self._stop.received
         received = np.full(jax.local_device_count(), self._stop.received or 0, np.int32)
-        self._asked.append(self._largest(to_devices({"signal": received}, self._mesh)["signal"]))
+        self._asked.append(self._largest(jax.make_array_from_process_local_data(self._split, received)))
         if len(self._asked) <= self.DELAY:
             return None
         return int(self._asked.pop(0)) or None
