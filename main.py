@@ -30,13 +30,15 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax says a lot otherwise
     # Imported here, so that a wrong flag is answered at once.
     from data_prep.job import PrepError
-    from rmae_jax.data import DatasetError
+    from rmae_jax.data import DatasetError, RecordError
     from rmae_jax.interop import InteropError
     from rmae_jax.training import ConfigError, Interrupted, TrainingError, pretrain
 
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
         pretrain(CONFIG.value, workdir)
+    except RecordError as error:
+        sys.exit(f"error: {error}; --config.data.on_error=skip goes on without it")
     except (ConfigError, DatasetError, InteropError, PrepError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:

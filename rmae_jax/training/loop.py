@@ -14,6 +14,7 @@ from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
 from rmae_jax.training import pictures
 from rmae_jax.training.checkpoints import Checkpoints
+from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
@@ -61,7 +62,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     }
     held = data.TFRecordSource(folder, config.data.picture_split, layers)
     spread = np.linspace(0, len(held) - 1, min(SHOWN, len(held))).astype(int).tolist()
-    shown = data.center_examples(held, spread, seed=config.seed, **view)
+    shown = data.center_examples(held, spread, seed=config.seed, on_error=config.data.on_error, **view)
 
     # State.
     optimizer = adamw(config, durations)
@@ -86,24 +87,30 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
             num_hosts=jax.process_count(),
             workers=config.data.workers,
             region_filter=region_filter(config),
+            on_error=config.data.on_error,
             **view,
         )
         _describe(config, state, durations.steps, len(source), mesh)
 
         # Steps.
         step_fn = train_step(config, optimizer, mesh)
+        skipped = SkippedRecords(run, source, start)
         with MetricsWriter(run, start, durations.steps) as writer:
             losses = LateLosses(writer, learning_rate(config, durations), config.batch_size)
             for step in range(start + 1, durations.steps + 1):
-                state, step_losses = step_fn(state, to_devices(next(batches), mesh))
+                batch = next(batches)
+                number_skipped = skipped.add(step, batch)
+                state, step_losses = step_fn(state, to_devices(batch, mesh))
                 last = step == durations.steps
                 try:
-                    losses.add(step, step_losses, write=step % config.log_every == 0 or last)
+                    write = step % config.log_every == 0 or last
+                    losses.add(step, step_losses, batch["record"], write, number_skipped)
                     if step % config.checkpoint_every == 0 or last or stop.received:
                         losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
                         checkpoints.save(state)
                 except NonFiniteLoss as error:
-                    raise TrainingError(_advice(error, checkpoints)) from error
+                    images = list_images(run, source, error.step, error.records)
+                    raise TrainingError(_advice(error, images, checkpoints)) from error
                 writer.advance()
                 if step % config.pictures_every == 0 or last:
                     trained = nnx.merge(graphdef, state.params)
@@ -125,7 +132,7 @@ def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, 
     )
 
 
-def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
+def _advice(error: NonFiniteLoss, images: str, checkpoints: Checkpoints) -> str:
     step = checkpoints.latest_step
     good = "there is no checkpoint yet" if step is None else f"the last good checkpoint is {checkpoints.path(step)}"
-    return f"{error}; {good}; look at the data, or give a smaller --config.base_lr in another --workdir"
+    return f"{error}; {images}; {good}; look at the data, or give a smaller --config.base_lr in another --workdir"
