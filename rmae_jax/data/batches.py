@@ -92,7 +92,7 @@ def batches(
     stream = _HostExamples(examples, seed, on_error, start_step, batch_size, host * rows, rows, max(1, workers))
     dataset = grain.MapDataset.source(stream)
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-    dataset = dataset.batch(rows)
+    dataset = dataset.batch(rows, batch_fn=_stack)
     if workers:
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=_start_worker)
         dataset = dataset.map(_copy)
@@ -133,10 +133,20 @@ class _HostExamples:
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Example | DatasetError:
+        """An example; an error is returned, since grain leaks the batches of other workers where one is raised."""
+        try:
+            return self._at(self._place(index))
+        except DatasetError as error:
+            return error
+
+    def _place(self, index: int) -> int:
+        """The place in the stream of what grain asks for."""
         position, worker = divmod(index, self._workers)
         batch, row = divmod(position, self._rows)
-        place = self._first + (batch * self._workers + worker) * self._batch_size + row
+        return self._first + (batch * self._workers + worker) * self._batch_size + row
+
+    def _at(self, place: int) -> Example:
         epoch, place_in_epoch = divmod(place, len(self._examples.source))
         record = int(self._order(epoch)[place_in_epoch])
         if self._on_error == "error":
@@ -189,11 +199,23 @@ class _Batches(Iterator[Example]):
     def __next__(self) -> Example:
         if not self._iterator:
             raise ValueError("the stream of batches is closed")
-        return next(self._iterator[0])
+        batch = next(self._iterator[0])
+        if isinstance(batch, DatasetError):
+            self.close()
+            raise batch
+        return batch
 
 
-def _copy(batch: Example) -> Example:
+def _stack(examples: list[Example | DatasetError]) -> Example | DatasetError:
+    """A batch of examples; the first error in place of one that has any."""
+    error = next((example for example in examples if isinstance(example, DatasetError)), None)
+    return error or {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def _copy(batch: Example | DatasetError) -> Example | DatasetError:
     """Out of the shared memory in which workers hand over batches: whoever holds one at exit would leak it."""
+    if isinstance(batch, DatasetError):
+        return batch
     return {key: np.array(array) for key, array in batch.items()}
 
 
