@@ -3,10 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import jax
+import numpy as np
+from jaxtyping import Int64
 
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import Example, decode
@@ -55,9 +56,9 @@ class SkippedRecords:
         return self._source.where(record)  # somebody has restored it by now
 
 
-def list_images(run: Path, source: TFRecordSource, step: int, records: Iterable[int]) -> str:
+def list_images(run: Path, source: TFRecordSource, step: int, records: Int64[np.ndarray, "rows"]) -> str:
     """Writes the ids of a batch's images to RUN/nonfinite-STEP.txt, a line each; returns a message with the first."""
-    names = [_image_id(source, int(record)) for record in records]
+    names = [_image_id(source, record) for record in records.tolist()]
     host = f"-host{jax.process_index()}" if jax.process_count() > 1 else ""
     path = run / f"nonfinite-{step}{host}.txt"
     try:
