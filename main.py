@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax says a lot otherwise
     # Imported here, so that a wrong flag is answered at once.
     from data_prep.job import PrepError
-    from rmae_jax.data import DatasetError
+    from rmae_jax.data import DatasetError, RecordError
     from rmae_jax.interop import InteropError
     from rmae_jax.training import ConfigError, HostError, Interrupted, TrainingError, connected, pretrain
 
@@ -42,6 +42,8 @@ def main(argv: list[str]) -> None:
     try:
         with connected(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
             pretrain(CONFIG.value, workdir)
+    except RecordError as error:
+        sys.exit(f"error: {error}; --config.data.on_error=skip goes on without it")
     except (ConfigError, DatasetError, HostError, InteropError, PrepError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:

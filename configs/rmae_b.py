@@ -45,6 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.min_region_patches = 1  # 2 leaves out regions that touch a single patch
     config.data.picture_split = "train"  # of the photographs in RUN/pictures
     config.data.workers = 0  # processes that read; 0 reads in threads
+    config.data.on_error = "error"  # a damaged record ends the run; "skip" takes another in its place and counts it
     config.data.shipped_photographs = False  # without a path, train on the photographs that scikit-image ships
 
     config.model = ml_collections.ConfigDict()

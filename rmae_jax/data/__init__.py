@@ -3,6 +3,6 @@
 from rmae_jax.data.batches import batches
 from rmae_jax.data.examples import center_examples
 from rmae_jax.data.region_filter import RegionFilter
-from rmae_jax.data.source import DatasetError, TFRecordSource
+from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
 
-__all__ = ["DatasetError", "RegionFilter", "TFRecordSource", "batches", "center_examples"]
+__all__ = ["DatasetError", "RecordError", "RegionFilter", "TFRecordSource", "batches", "center_examples"]

@@ -11,7 +11,7 @@ from rmae_jax.data.crops import Crop, random_resized_crop
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.regions import bitmask_dtype, sample_regions
-from rmae_jax.data.source import DatasetError, TFRecordSource
+from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
 
 Example = dict[str, np.ndarray]
 
@@ -38,9 +38,10 @@ class RandomExamples:
         """Makes the example of one record; every random choice comes from `rng`.
 
         Raises:
-          DatasetError: the record cannot be read or decoded.
+          RecordError: the record is damaged.
+          DatasetError: its shard cannot be read.
         """
-        image, layers = _decode(self.source, record, self.num_regions > 0)
+        image, layers = decode(self.source, record, self.num_regions > 0)
         crop = random_resized_crop(rng, *image.shape[:2])
         size = self.image_size
         example = {"images": resize_bicubic(image, crop, size, size), "record": np.int64(record)}
@@ -57,11 +58,18 @@ class RandomExamples:
 
 
 def center_examples(
-    source: TFRecordSource, indices: Sequence[int], *, image_size: int, num_regions: int = 0, seed: int = 0
+    source: TFRecordSource,
+    indices: Sequence[int],
+    *,
+    image_size: int,
+    num_regions: int = 0,
+    seed: int = 0,
+    on_error: str = "error",
 ) -> Example:
     """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
 
-    The same record and seed give the same regions, whichever records stand beside it.
+    The same record and seed give the same regions, whichever records stand beside it. With `on_error` "skip", damaged
+    records are left out, as long as one is left.
 
     Returns:
       What `rmae_jax.data.batches` yields.
@@ -70,12 +78,21 @@ def center_examples(
       DatasetError: a record cannot be read or decoded, or regions are asked for and the dataset has none.
     """
     _check_request(source, image_size, num_regions)
-    made = [_center_example(source, int(index), image_size, num_regions, seed) for index in indices]
+    made, damaged = [], None
+    for index in indices:
+        try:
+            made.append(_center_example(source, int(index), image_size, num_regions, seed))
+        except RecordError as error:
+            if on_error == "error":
+                raise
+            damaged = error
+    if damaged is not None and not made:
+        raise DatasetError(f"{damaged}; none of the records asked for is undamaged") from damaged
     return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
 
 def _center_example(source: TFRecordSource, record: int, size: int, num_regions: int, seed: int) -> Example:
-    image, layers = _decode(source, record, num_regions > 0)
+    image, layers = decode(source, record, num_regions > 0)
     height, width = image.shape[:2]
     crop, short = Crop(0, 0, height, width), min(height, width)
     height, width = size * height // short, size * width // short
@@ -88,10 +105,15 @@ def _center_example(source: TFRecordSource, record: int, size: int, num_regions:
     return example
 
 
-def _decode(
+def decode(
     source: TFRecordSource, record: int, with_regions: bool
 ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "layers height width"] | None]:
-    """Reads and decodes a record; its label maps stay packed where nobody wants them."""
+    """Reads and decodes a record; its label maps stay packed where nobody wants them.
+
+    Raises:
+      RecordError: the record is damaged.
+      DatasetError: its shard cannot be read.
+    """
     packed = source[record]
     try:
         image = records.decode_image(packed.image)
@@ -104,7 +126,7 @@ def _decode(
         chosen = [layer in source.layer_ids for layer in packed.region_layers]
         return image, packed.regions if all(chosen) else packed.regions[chosen]
     except ValueError as error:
-        raise DatasetError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
+        raise RecordError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
 
 
 def _check_request(source: TFRecordSource, image_size: int, num_regions: int) -> None:

@@ -23,6 +23,10 @@ class DatasetError(ValueError):
     """A dataset is missing, incomplete or damaged; the message is one line that names the file and the remedy."""
 
 
+class RecordError(DatasetError):
+    """The bytes of one record are damaged, whenever they are read; the others can be used."""
+
+
 class TFRecordSource:
     """The records of one split of a dataset made by data_prep.
 
@@ -64,7 +68,8 @@ class TFRecordSource:
 
         Raises:
           IndexError: there is no such record.
-          DatasetError: the record or its shard is damaged or gone; names the shard file and the record.
+          RecordError: the record is damaged; names the shard file and the record.
+          DatasetError: the shard cannot be read at all, or is gone; names the same.
         """
         record = operator.index(record)
         if not 0 <= record < len(self):
@@ -73,7 +78,9 @@ class TFRecordSource:
         try:
             return records.decode(tfrecord.unframe(self._read(shard, offset, length)))
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{self.where(record)}: {error}; restore the shard, or run data_prep again") from error
+            # What the file system says may differ the next time: only damaged bytes are the record's own.
+            kind = RecordError if isinstance(error, ValueError) else DatasetError
+            raise kind(f"{self.where(record)}: {error}; restore the shard, or run data_prep again") from error
 
     def __repr__(self) -> str:
         return f"TFRecordSource({str(self.folder)!r}, {self.split!r})"

@@ -9,10 +9,12 @@ import ml_collections
 from rmae_jax.model.check import check as check_model
 
 # Keys that a resumed run may change: they do not touch what is learned. Those of the second line, as another number of
-# devices does, change it by rounding; a run that was begun before they existed goes on.
+# devices does, change it by rounding; a run that was begun before they existed goes on. The last one matters only where
+# records are damaged: a run that ended at one may go on without it.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
-FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat")
+FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "data.on_error")
 REGION_SAMPLING = ("random", "foreground")
+ON_ERROR = ("error", "skip")
 REMAT = ("none", "attention", "full")
 
 
@@ -79,6 +81,8 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         raise ConfigError(
             f"data.region_sampling is {config.data.region_sampling!r}; it must be one of {', '.join(REGION_SAMPLING)}"
         )
+    if config.data.on_error not in ON_ERROR:
+        raise ConfigError(f"data.on_error is {config.data.on_error!r}; it must be error or skip")
     num_patches = (config.model.image_size // config.model.patch_size) ** 2
     if not 1 <= config.data.min_region_patches <= num_patches:
         raise ConfigError(

@@ -1,30 +1,28 @@
 """The pre-training loop."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
 import ml_collections
-import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from rmae_jax import data
-from rmae_jax.model import RMAE
-from rmae_jax.training import agreement, hosts, pictures
+from rmae_jax.data.examples import Example
+from rmae_jax.training import agreement, hosts
 from rmae_jax.training import config as recipe
 from rmae_jax.training.checkpoints import Checkpoints
+from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
-from rmae_jax.training.mesh import hosts_in_order, local_copy, to_devices, training_mesh
-from rmae_jax.training.metrics import MetricsWriter, draw_losses
+from rmae_jax.training.mesh import hosts_in_order, to_devices, training_mesh
+from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
+from rmae_jax.training.shown import Shown
 from rmae_jax.training.signals import AgreedStop, Interrupted, StopSignals
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
-
-SHOWN = 6  # photographs in a picture
 
 
 class TrainingError(RuntimeError):
@@ -34,15 +32,17 @@ class TrainingError(RuntimeError):
 def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     """Pre-trains a model by a recipe and leaves everything about it in the run's folder.
 
-    Goes on where the run's newest checkpoint ends. The folder gets config.json, metrics.jsonl, tensorboard/,
-    checkpoints/, pictures/ and losses.png.
+    Goes on where the run's newest undamaged checkpoint ends. The folder gets config.json, metrics.jsonl, tensorboard/,
+    checkpoints/, pictures/ and losses.png; skipped.jsonl and nonfinite-STEP.txt where the data is to blame. With several
+    hosts (see `hosts.connected`), all of them call this, and share the folder.
 
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
       DatasetError: the dataset cannot be used or is damaged.
       HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
-      TrainingError: a loss is not finite.
+      TrainingError: a loss is not finite, or a step does not fit the memory.
+      CheckpointError: a checkpoint cannot be written, or all of them are damaged.
       Interrupted: a signal asked to stop; the state was saved.
     """
     run = Path(workdir)
@@ -50,39 +50,32 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     recipe.check(config, jax.device_count())
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
     recipe.check_resumed(config, run)
 
     # Data.
-    folder = dataset_folder(config, run)
-    layers = region_layers(config)
+    folder, layers = dataset_folder(config, run), region_layers(config)
     source = data.TFRecordSource(folder, config.data.split, layers)
+    held = data.TFRecordSource(folder, config.data.picture_split, layers)
     durations = recipe.durations(config, len(source))
     view = {
         "image_size": config.model.image_size,
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
-    held = data.TFRecordSource(folder, config.data.picture_split, layers)
-    spread = np.linspace(0, len(held) - 1, min(SHOWN, len(held))).astype(int).tolist()
-    shown = data.center_examples(held, spread, seed=config.seed, **view)
-    agreement.agree(
-        {f"dataset {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}, "datasets"
-    )
+    shown = Shown(config, run, held, **view)
+    agreement.agree({f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}, "datasets")
 
     # State.
     optimizer = adamw(config, durations)
-    first = hosts.is_first()
-    if first:
+    if hosts.is_first():
         (run / "pictures").mkdir(parents=True, exist_ok=True)
         recipe.save(config, run)
     agreement.check_shared(run)
-    with closing(Checkpoints(run)) as checkpoints, StopSignals() as stop, _explained():
+    with Checkpoints(run) as checkpoints, StopSignals() as stop, _explained():
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
             state = checkpoints.restore(abstract_state(config, optimizer, mesh))
-            hosts.say(f"resumed from {checkpoints.path(checkpoints.latest_step)}")
-        hosts.remember(f"{_last_good(checkpoints)}; the same command goes on, on any number of hosts")
+            hosts.say(f"resumed from {checkpoints.path(int(state.step))}")
         start = int(state.step)
         if start == durations.steps:
             hosts.say(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
@@ -97,36 +90,37 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
             num_hosts=len(order),
             workers=config.data.workers,
             region_filter=region_filter(config),
+            on_error=config.data.on_error,
             **view,
         )
         _describe(config, state, durations.steps, len(source), mesh)
-
-        # Steps.
         step_fn = train_step(config, optimizer, mesh)
-        stopped = AgreedStop(stop, mesh)
-        with MetricsWriter(run, start, durations.steps) if first else nullcontext() as writer:
+        writing = MetricsWriter(run, start, durations.steps) if hosts.is_first() else nullcontext()
+        with writing as writer:
             losses = LateLosses(writer, learning_rate(config, durations), config.batch_size)
+            skipped, stopped = SkippedRecords(run, source, start), AgreedStop(stop, mesh)
             for step in range(start + 1, durations.steps + 1):
-                state, step_losses = step_fn(state, to_devices(next(batches), mesh))
-                last = step == durations.steps
-                signum = stopped.after_step()
+                batch: Example = next(batches)
+                num_skipped = skipped.add(step, batch)
+                state, step_losses = step_fn(state, to_devices(batch, mesh))
+                signum, last = stopped.after_step(), step == durations.steps
                 try:
-                    losses.add(step, step_losses, write=step % config.log_every == 0 or last)
+                    write = step % config.log_every == 0 or last
+                    losses.add(step, step_losses, batch["record"], write, num_skipped)
                     if step % config.checkpoint_every == 0 or last or signum:
                         losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
                         checkpoints.save(state)
-                        hosts.remember(f"{_last_good(checkpoints)}; the same command goes on, on any number of hosts")
+                    checkpoints.check()
                 except NonFiniteLoss as error:
-                    raise TrainingError(_advice(error, checkpoints)) from error
+                    images = list_images(run, source, error.step, error.records)
+                    raise TrainingError(
+                        f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
+                        "--config.base_lr in another --workdir"
+                    ) from error
                 if writer is not None:
                     writer.advance()
                 if step % config.pictures_every == 0 or last:
-                    params = local_copy(state.params, mesh)
-                    if first:
-                        picture = run / "pictures" / f"{step:07d}.png"
-                        trained = nnx.merge(graphdef, params)
-                        pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
-                        draw_losses(writer.path, run / "losses.png")
+                    shown.draw(step, state.params, mesh)
                 if signum and not last:
                     raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
     hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
@@ -156,13 +150,3 @@ def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, 
         f"{config.model.objective}: {millions:.1f} M parameters, {num_examples} photographs, {steps} steps of "
         f"{config.batch_size} images on {mesh.size} {jax.devices()[0].device_kind} device(s){others}"
     )
-
-
-def _last_good(checkpoints: Checkpoints) -> str:
-    step = checkpoints.latest_step
-    return "there is no checkpoint yet" if step is None else f"the last good checkpoint is {checkpoints.path(step)}"
-
-
-def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
-    good = _last_good(checkpoints)
-    return f"{error}; {good}; look at the data, or give a smaller --config.base_lr in another --workdir"

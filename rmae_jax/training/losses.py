@@ -5,7 +5,9 @@ import time
 from typing import NamedTuple
 
 import jax
+import numpy as np
 import optax
+from jaxtyping import Int64
 
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.step import Losses
@@ -14,15 +16,23 @@ IN_FLIGHT = 2  # steps queued on the devices, each with its batch in their memor
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss was nan or infinite; the message names the first such step."""
+    """A loss was nan or infinite; the message names the first such step.
 
-    def __init__(self, step: int, name: str, value: float):
+    Attributes:
+      step: the same.
+      records: numbers of the records of this process's part of that step's batch.
+    """
+
+    def __init__(self, step: int, name: str, value: float, records: Int64[np.ndarray, "rows"]):
         super().__init__(f"{name} is {value} at step {step}")
+        self.step, self.records = step, records
 
 
 class _Step(NamedTuple):
     step: int
     losses: Losses
+    records: Int64[np.ndarray, "rows"]
+    skipped: int | None
     images_per_second: float | None  # of the logging interval that the step ends; None inside of one
 
 
@@ -38,8 +48,17 @@ class LateLosses:
         self._before: list[_Step] = []  # the interval that is read next
         self._now: list[_Step] = []
 
-    def add(self, step: int, losses: Losses, write: bool) -> None:
-        """Takes a step's losses; `write` ends the interval.
+    def add(
+        self, step: int, losses: Losses, records: Int64[np.ndarray, "rows"], write: bool, skipped: int | None = None
+    ) -> None:
+        """Takes a step's losses.
+
+        Args:
+          step: its number.
+          losses: on the devices.
+          records: of this process's part of its batch.
+          write: whether it ends the interval.
+          skipped: records skipped up to it, to be written; None where none may be.
 
         Raises:
           NonFiniteLoss: in the interval before.
@@ -54,7 +73,7 @@ class LateLosses:
             (first, start), now = self._since, time.monotonic()
             rate = (step - first) * self._batch_size / max(now - start, 1e-9)
             self._since = step, now
-        self._now.append(_Step(step, losses, rate))
+        self._now.append(_Step(step, losses, records, skipped, rate))
         if write:
             self._settle(self._before)
             self._before, self._now = self._now, []
@@ -72,11 +91,13 @@ class LateLosses:
 
     def _settle(self, steps: list[_Step]) -> None:
         fetched = jax.device_get([step.losses for step in steps])
-        for (step, _, rate), losses in zip(steps, fetched, strict=True):
+        for (step, _, records, skipped, rate), losses in zip(steps, fetched, strict=True):
             values = {name: float(value) for name, value in losses.items()}
             for name, value in values.items():
                 if not math.isfinite(value):
-                    raise NonFiniteLoss(step, name, value)
+                    raise NonFiniteLoss(step, name, value, records)
             if rate is not None and self._writer is not None:
                 values |= {"learning_rate": float(self._schedule(step - 1)), "images_per_second": rate}
+                if skipped is not None:
+                    values["skipped_records"] = skipped
                 self._writer.write(step, values)

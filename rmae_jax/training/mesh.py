@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from rmae_jax.training.config import mesh_shape
 
 DATA, FSDP = AXES = ("data", "fsdp")
+_TAKEN = ("images", "regions", "permutation")  # what a step takes of a batch; the rest is for the host
 
 
 def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -48,8 +49,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Sends this process's slice of a global batch to its devices."""
-    return {k: jax.make_array_from_process_local_data(split_batch(mesh), v) for k, v in batch.items()}
+    """Sends what a step takes of this process's slice of a global batch to its devices."""
+    sharding = split_batch(mesh)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items() if k in _TAKEN}
 
 
 def local_copy(tree: PyTree, mesh: Mesh) -> PyTree:

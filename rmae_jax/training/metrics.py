@@ -23,10 +23,7 @@ class MetricsWriter:
 
     def __init__(self, run: Path, start_step: int, steps: int):
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read(self.path) if line["step"] <= start_step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(self.path)
+        keep(self.path, start_step)
         self._file = self.path.open("a")
         self._events = SummaryWriter(str(run / "tensorboard"), purge_step=start_step + 1)
         self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
@@ -69,6 +66,15 @@ def read(path: Path) -> list[dict]:
     """The lines of a metrics.jsonl; none if there is no such file. A last line cut short by a crash is left out."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def keep(path: Path, step: int) -> list[dict]:
+    """Drops the lines after `step` from a file of lines with a "step"; returns those kept."""
+    kept = [line for line in read(path) if line["step"] <= step]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    partial.replace(path)
+    return kept
 
 
 def draw_losses(metrics: Path, picture: Path) -> None:

@@ -60,6 +60,7 @@ def test_durations_that_cannot_be(changes, message):
         ({"mesh.fsdp": 3}, 8, "mesh.data -1 and mesh.fsdp 3 do not fit the 8 device"),
         ({"log_every": 0}, 1, "log_every is 0"),
         ({"data.region_sampling": "x"}, 1, "data.region_sampling is 'x'; it must be one of random, foreground"),
+        ({"data.on_error": "ignore"}, 1, "data.on_error is 'ignore'; it must be error or skip"),
         ({"data.min_region_patches": 0}, 1, "data.min_region_patches is 0; it must be 1 to 196"),
         ({"data.min_region_patches": 197}, 1, "data.min_region_patches is 197; it must be 1 to 196"),
         ({}, 1, "data.path is empty.*python -m data_prep.*--config.data.path"),
@@ -89,8 +90,10 @@ def test_a_run_goes_on_with_other_devices_and_one_older_than_such_keys_too(tmp_p
     old = config.to_dict()
     for key in ("mesh", "accumulation_steps", "remat"):
         del old[key]
+    del old["data"]["on_error"]
     (tmp_path / "config.json").write_text(json.dumps(old))
     config.mesh.fsdp, config.accumulation_steps, config.remat = 8, 4, "full"
+    config.data.on_error = "skip"
     recipe.check_resumed(config, tmp_path)
 
 

@@ -1,4 +1,6 @@
 import json
+import re
+from contextlib import closing
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import rmae_jax
+from rmae_jax import data
 from rmae_jax.data import DatasetError
 from rmae_jax.model import Mask
 from rmae_jax.training import ConfigError, TrainingError, metrics, pretrain
@@ -62,9 +65,19 @@ def test_mae_needs_no_regions_and_the_others_do(config, dataset_without_regions,
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(config, tmp_path):
+    """Its images are those that the stream, asked anew, gives for the step."""
     config.base_lr = 1e30
-    with pytest.raises(TrainingError, match=r"loss is (nan|inf) at step \d+; .*checkpoint.*smaller --config.base_lr"):
+    message = r"loss is (nan|inf) at step (\d+); (.*); .*checkpoint.*smaller --config.base_lr"
+    with pytest.raises(TrainingError, match=message) as caught:
         pretrain(config, tmp_path)
+    _, step, images = re.search(message, str(caught.value)).groups()
+    source = data.TFRecordSource(config.data.path)
+    options = {"seed": config.seed, "batch_size": 8, "image_size": 32, "num_regions": 0}
+    with closing(data.batches(source, **options, start_step=int(step) - 1)) as stream:
+        ids = [source[record].image_id for record in next(stream)["record"]]
+    listed = tmp_path / f"nonfinite-{step}.txt"
+    assert listed.read_text().splitlines() == ids
+    assert images == f"the images of its batch begin with {', '.join(ids[:3])}; all 8 are listed in {listed}"
     steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
     for step in steps:  # none of a bad state
         model, _ = rmae_jax.load(tmp_path / "checkpoints" / str(step))
