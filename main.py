@@ -32,12 +32,12 @@ def main(argv: list[str]) -> None:
     from data_prep.job import PrepError
     from rmae_jax.data import DatasetError
     from rmae_jax.interop import InteropError
-    from rmae_jax.training import ConfigError, Interrupted, TrainingError, pretrain
+    from rmae_jax.training import CheckpointError, ConfigError, Interrupted, TrainingError, pretrain
 
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
         pretrain(CONFIG.value, workdir)
-    except (ConfigError, DatasetError, InteropError, PrepError, TrainingError, OSError) as error:
+    except (CheckpointError, ConfigError, DatasetError, InteropError, PrepError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:
         print(stopped)

@@ -41,6 +41,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       DatasetError: the dataset cannot be used or is damaged.
       InteropError: the weights of init_from cannot be used.
       TrainingError: a loss is not finite.
+      CheckpointError: a checkpoint cannot be written, or all of them are damaged.
       Interrupted: a signal asked to stop; the state was saved.
     """
     run = Path(workdir)
@@ -102,6 +103,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     if step % config.checkpoint_every == 0 or last or stop.received:
                         losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
                         checkpoints.save(state)
+                    checkpoints.check()
                 except NonFiniteLoss as error:
                     raise TrainingError(_advice(error, checkpoints)) from error
                 writer.advance()
