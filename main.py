@@ -1,5 +1,6 @@
 """Pre-trains a masked autoencoder: python main.py --config=configs/rmae_b.py --workdir=RUN [--config.KEY=VALUE]"""
 
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Pre-trains as the flags say."""
-    logging.set_verbosity(logging.WARNING)  # Orbax says a lot otherwise
+    logging.set_verbosity(logging.FATAL)  # Orbax says a lot otherwise, also of errors that it raises
     # Imported here, so that a wrong flag is answered at once.
     from data_prep.job import PrepError
     from rmae_jax.data import DatasetError
@@ -37,8 +38,12 @@ def main(argv: list[str]) -> None:
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     try:
         pretrain(CONFIG.value, workdir)
-    except (CheckpointError, ConfigError, DatasetError, InteropError, PrepError, TrainingError, OSError) as error:
+    except (CheckpointError, ConfigError, DatasetError, InteropError, PrepError, TrainingError) as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "; free some space, then run the same command: it goes on from the last checkpoint" if full else ""
+        sys.exit(f"error: {error}{advice}")
     except Interrupted as stopped:
         print(stopped)
         sys.exit(0 if stopped.signum == signal.SIGTERM else 130)

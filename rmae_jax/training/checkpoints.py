@@ -138,8 +138,8 @@ class Checkpoints:
         last = self.latest_step
         good = "there is no other" if last is None else f"the last good one is {self.path(last)}"
         return CheckpointError(
-            f"checkpoint {self.path(self._saved)} could not be written: {_reason(error)}; {good}; see to it (a full "
-            "disk needs space), then run the same command to go on from there"
+            f"checkpoint {self.path(self._saved)} could not be written: {_reason(error)}; {good}. Make "
+            "room if the disk is full, then run the same command: it goes on from there"
         )
 
 
@@ -232,4 +232,4 @@ def _reason(error: Exception) -> str:
     """One line of what may be a page."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:250]

@@ -18,7 +18,7 @@ from rmae_jax.training.dataset import dataset_folder, region_filter, region_laye
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
 from rmae_jax.training.mesh import to_devices, training_mesh
-from rmae_jax.training.metrics import MetricsWriter, draw_losses
+from rmae_jax.training.metrics import MetricsWriter, draw_losses, naming
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.signals import Interrupted, StopSignals
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
@@ -110,8 +110,10 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                 if step % config.pictures_every == 0 or last:
                     trained = nnx.merge(graphdef, state.params)
                     picture = run / "pictures" / f"{step:07d}.png"
-                    pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
-                    draw_losses(writer.path, run / "losses.png")
+                    with naming(picture):
+                        pictures.draw(trained, shown["images"], shown.get("regions"), picture, config.seed)
+                    with naming(run / "losses.png"):
+                        draw_losses(writer.path, run / "losses.png")
                 if stop.received and not last:
                     raise Interrupted(stop.received, f"stopped after step {step}; the same command goes on from there")
     print(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
