@@ -105,10 +105,10 @@ class Checkpoints:
         """Renames a damaged checkpoint, so that its step can be saved again; where to."""
         names = (f"{step}{DAMAGED}{n}" for n in ("", *range(2, 1000)))
         kept = next(path for path in map(self._folder.joinpath, names) if not path.exists())
+        _everywhere(True)  # all have seen which name is free
         if jax.process_index() == 0:
             self.path(step).rename(kept)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"{step} is set aside")
+        _everywhere(True)
         return kept
 
     def _finish(self, timeout: int | None) -> None:
@@ -205,7 +205,7 @@ def _read(folder: Path, wanted: PyTree) -> PyTree:
 
 
 def _everywhere(ok: bool) -> bool:
-    """Whether all processes say so."""
+    """Whether all processes say so; each waits for the others."""
     return ok if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 
 
@@ -232,4 +232,5 @@ def _reason(error: Exception) -> str:
     """One line of what may be a page."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:250]
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) < 300 else f"{text[:100]} ... {text[-190:]}"  # what went wrong stands at the end
