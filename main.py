@@ -31,20 +31,27 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Pre-trains as the flags say."""
-    logging.set_verbosity(logging.WARNING)  # Orbax says a lot otherwise
+    logging.set_verbosity(logging.FATAL)  # Orbax says a lot otherwise, also of errors that it raises
     # Imported here, so that a wrong flag is answered at once.
     from data_prep.job import PrepError
-    from rmae_jax.data import DatasetError, RecordError
+    from rmae_jax.data import DatasetError
     from rmae_jax.interop import InteropError
-    from rmae_jax.training import ConfigError, HostError, Interrupted, TrainingError, connected, pretrain
+    from rmae_jax.training import (
+        CheckpointError,
+        ConfigError,
+        HostError,
+        Interrupted,
+        TrainingError,
+        connected,
+        pretrain,
+    )
 
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
+    bad_input = (ConfigError, DatasetError, InteropError, PrepError)
     try:
         with connected(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
             pretrain(CONFIG.value, workdir)
-    except RecordError as error:
-        sys.exit(f"error: {error}; --config.data.on_error=skip goes on without it")
-    except (ConfigError, DatasetError, HostError, InteropError, PrepError, TrainingError, OSError) as error:
+    except (*bad_input, CheckpointError, HostError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:
         print(stopped)

@@ -34,8 +34,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported here, so that a wrong flag is answered at once.
     from rmae_jax import interop, loading
-    from rmae_jax.training import ConfigError
-    from rmae_jax.training.checkpoints import CheckpointError
+    from rmae_jax.training import CheckpointError, ConfigError
 
     try:
         model, _ = loading.load(arguments.checkpoint)

@@ -1,5 +1,6 @@
 """The pre-training loop."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +30,31 @@ class TrainingError(RuntimeError):
     """Training cannot go on."""
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors of records, files and devices, with what to do about them."""
+    try:
+        yield
+    except data.RecordError as error:
+        raise data.RecordError(f"{error}; --config.data.on_error=skip goes on without it") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise TrainingError(
+            f"{error}; free some space, then run the same command: it goes on from the last checkpoint"
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise TrainingError(
+                f"a step does not fit the devices' memory ({hosts.first_line(error)}); give --config.remat=attention "
+                "or full, more --config.accumulation_steps, or a larger --config.mesh.fsdp"
+            ) from error
+        if hosts.several():
+            raise hosts.lost(error) from error
+        raise
+
+
+@_explained()
 def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     """Pre-trains a model by a recipe and leaves everything about it in the run's folder.
 
@@ -41,7 +67,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       DatasetError: the dataset cannot be used or is damaged.
       HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
-      TrainingError: a loss is not finite, or a step does not fit the memory.
+      TrainingError: a loss is not finite, a step does not fit the memory, or the disk is full.
       CheckpointError: a checkpoint cannot be written, or all of them are damaged.
       Interrupted: a signal asked to stop; the state was saved.
     """
@@ -70,7 +96,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         (run / "pictures").mkdir(parents=True, exist_ok=True)
         recipe.save(config, run)
     agreement.check_shared(run)
-    with Checkpoints(run) as checkpoints, StopSignals() as stop, _explained():
+    with Checkpoints(run) as checkpoints, StopSignals() as stop:
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
@@ -125,22 +151,6 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
     hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
     return state
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors of the devices, as what they mean here."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            raise TrainingError(
-                f"a step does not fit the devices' memory ({hosts.first_line(error)}); give --config.remat=attention "
-                "or full, more --config.accumulation_steps, or a larger --config.mesh.fsdp"
-            ) from error
-        if hosts.several():
-            raise hosts.lost(error) from error
-        raise
 
 
 def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, num_examples: int, mesh: Mesh) -> None:

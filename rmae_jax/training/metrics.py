@@ -4,6 +4,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -11,8 +13,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from tqdm import tqdm
+
+SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
 
 
 class MetricsWriter:
@@ -25,7 +31,12 @@ class MetricsWriter:
         self.path = run / "metrics.jsonl"
         keep(self.path, start_step)
         self._file = self.path.open("a")
-        self._events = SummaryWriter(str(run / "tensorboard"), purge_step=start_step + 1)
+        self._event_folder = run / "tensorboard"
+        self._event_folder.mkdir(exist_ok=True)
+        # Without tensorboardX's thread: once it dies of a full disk, whoever hands it an event waits forever.
+        self._events = EventsWriter(str(self._event_folder / "events"))
+        self._events.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._flushed = time.monotonic()
         self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(), smoothing=0.05)
 
@@ -34,8 +45,12 @@ class MetricsWriter:
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._bar.close()
-        self._events.close()
-        self._file.close()
+        for file in (self._events, self._file):
+            if kind is None:
+                file.close()
+            else:
+                with suppress(OSError):  # the error that is on its way says more
+                    file.close()
 
     def advance(self) -> None:
         """One step was handed to the devices."""
@@ -43,10 +58,14 @@ class MetricsWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one step's values everywhere."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with naming(self.path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        with naming(self._event_folder):
+            for name, value in values.items():
+                self._events.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+            if time.monotonic() - self._flushed > SHOWN_EVERY:
+                self._flush_events()
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
         if self._bar.disable:
             left = (time.monotonic() - self._started) / max(1, step - self._start_step) * (self._steps - step)
@@ -58,8 +77,27 @@ class MetricsWriter:
 
     def sync(self) -> None:
         """Makes sure that the lines written so far survive a crash."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
+        with naming(self._event_folder):
+            self._flush_events()
+
+    def _flush_events(self) -> None:
         self._events.flush()
+        self._flushed = time.monotonic()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError in here, of a full disk for example, names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        if error.errno is None:  # as Pillow's may be
+            raise OSError(f"{error}: '{path}'") from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def read(path: Path) -> list[dict]:

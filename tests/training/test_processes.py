@@ -1,6 +1,8 @@
 """main.py in processes of its own: killed, interrupted, on eight devices, with wrong flags."""
 
+import functools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 
 import rmae_jax
 from rmae_jax.training import metrics
+from rmae_jax.training.checkpoints import newest
 
 
 def start(arguments: list[str], **environment: str) -> subprocess.Popen:
@@ -59,17 +62,30 @@ LONG = {"steps": 120, "checkpoint_every": 10, "pictures_every": 1000}
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """What a run that nobody disturbs learns."""
+    """Gives what a run that nobody disturbs learns; runs it once."""
     run = tmp_path_factory.mktemp("uninterrupted")
-    return run
+
+    @functools.cache
+    def what_it_learns() -> tuple[list[dict], list[np.ndarray]]:
+        return learned(run)
+
+    def trained(command) -> tuple[list[dict], list[np.ndarray]]:
+        if not (run / "losses.png").exists():
+            finish(command(run, **LONG))
+        return what_it_learns()
+
+    return trained
+
+
+def assert_same(found: tuple[list[dict], list[np.ndarray]], expected: tuple[list[dict], list[np.ndarray]]) -> None:
+    assert found[0] == expected[0]
+    assert all(np.array_equal(a, b) for a, b in zip(found[1], expected[1], strict=True))
 
 
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 0)]
 )
 def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(command, uninterrupted, tmp_path, signum, status):
-    if not (uninterrupted / "losses.png").exists():
-        finish(command(uninterrupted, **LONG))
     run = tmp_path / "run"
     returned, output = signal_at(command(run, **LONG), run, 24, signum)
     assert returned == status, output
@@ -78,9 +94,36 @@ def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(command, uninterrup
     if signum != signal.SIGKILL:
         assert "the same command goes on from there" in output
     assert "resumed from" in finish(command(run, **LONG))
-    (lines, params), (expected_lines, expected_params) = learned(run), learned(uninterrupted)
-    assert lines == expected_lines
-    assert all(np.array_equal(a, b) for a, b in zip(params, expected_params, strict=True))
+    assert_same(learned(run), uninterrupted(command))
+
+
+def test_a_run_goes_on_after_a_full_disk_and_from_the_checkpoint_before_a_damaged_one(command, uninterrupted, tmp_path):
+    """No file of the running process may grow any more: what a full disk does, without one."""
+    run = tmp_path / "run"
+    process = start(command(run, **LONG))
+    deadline = time.monotonic() + 240
+    while not (run / "checkpoints" / "20").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    good = newest(run)
+    lost = good.with_name(str(int(good.name) + 10))
+    error = output.splitlines()[-1]
+    assert error.startswith(f"error: checkpoint {lost} could not be written: ") and "File too large" in error
+    assert f"the last good one is {good}. " in error and "run the same command" in error
+    assert "Traceback" not in output
+    assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
+
+    values = max(good.rglob("*"), key=lambda path: path.stat().st_size)
+    data = bytearray(values.read_bytes())
+    data[len(data) // 2] ^= 1
+    values.write_bytes(data)
+    output = finish(command(run, **LONG))
+    before = good.with_name(str(int(good.name) - 10))
+    assert f"DAMAGED CHECKPOINT: {good} " in output and f"{before} is used instead" in output
+    assert_same(learned(run), uninterrupted(command))
 
 
 def test_eight_devices_learn_what_one_does(command, tmp_path):
