@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import Example, decode
+from rmae_jax.training import hosts
 from rmae_jax.training.metrics import keep
 
 _NAMED = 3  # images in a message
@@ -26,7 +27,7 @@ class SkippedRecords:
     def __init__(self, run: Path, source: TFRecordSource, start_step: int):
         self._path, self._source, self._named = run / "skipped.jsonl", source, set()
         self._total = 0
-        if jax.process_index() == 0 and self._path.exists():
+        if hosts.is_first() and self._path.exists():
             self._total = sum(len(line["damaged"]) for line in keep(self._path, start_step))
 
     def add(self, step: int, batch: Example) -> int | None:
@@ -41,7 +42,7 @@ class SkippedRecords:
             if record not in self._named:
                 self._named.add(record)
                 print(f"skipped: {self._reason(record, 'regions' in batch)}", file=sys.stderr, flush=True)
-        if jax.process_index() == 0:
+        if hosts.is_first():
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, "damaged": damaged}) + "\n")
                 file.flush()

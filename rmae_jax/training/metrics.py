@@ -116,9 +116,11 @@ def keep(path: Path, step: int) -> list[dict]:
 
 
 def draw_losses(metrics: Path, picture: Path) -> None:
-    """Draws the losses of a metrics.jsonl over the steps, a panel for each."""
+    """Draws the losses of a metrics.jsonl over the steps, a panel for each; nothing as long as there is no line."""
     lines = read(metrics)
-    names = [n for n in ("pixel_loss", "region_loss") if lines and n in lines[0]]
+    if not lines:
+        return
+    names = [n for n in ("pixel_loss", "region_loss") if n in lines[0]]
     figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), layout="constrained", squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)

@@ -9,7 +9,6 @@ checkpoint in FOLDER/run that went from 8 x 1 to 1 x 8.
 import json
 import re
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -119,16 +118,16 @@ def main(folder: Path) -> None:
             split_abstract, split_step, split_batch = abstract, step, batch
         if name == "data":
             last = state
-    with closing(Checkpoints(folder / "run")) as checkpoints:
+    with Checkpoints(folder / "run") as checkpoints:
         checkpoints.save(last)
-    with closing(Checkpoints(folder / "run")) as checkpoints:
+    with Checkpoints(folder / "run") as checkpoints:
         restored = checkpoints.restore(split_abstract)
     in_place = jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, split_abstract)
     equal = jax.tree.map(lambda a, b: np.array_equal(a, b), restored, last)
     found["restored"] = [all(jax.tree.leaves(tree)) for tree in (in_place, equal)]
     state, losses = train(restored, split_step, split_batch)
     np.savez(folder / "resumed.npz", losses=losses, **named(state.params))
-    with closing(Checkpoints(folder / "run")) as checkpoints:
+    with Checkpoints(folder / "run") as checkpoints:
         checkpoints.save(state)
     (folder / "found.json").write_text(json.dumps(found))
 

@@ -2,7 +2,7 @@
 
 import resource
 import shutil
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -38,7 +38,7 @@ def same(a, b) -> bool:
 
 
 def restore(run: Path) -> TrainState:
-    with closing(Checkpoints(run)) as checkpoints:
+    with Checkpoints(run) as checkpoints:
         return checkpoints.restore(abstract())
 
 
@@ -55,7 +55,7 @@ def largest(folder: Path) -> Path:
 @pytest.fixture
 def run(tmp_path) -> Path:
     """A run with checkpoints 1, 2 and 3."""
-    with closing(Checkpoints(tmp_path)) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save(toy(step))
     return tmp_path
@@ -109,7 +109,7 @@ def test_the_checkpoint_before_is_used_and_the_damaged_one_kept(run, harm, capsy
     else:
         for file in (path for path in folder.rglob("*") if path.is_file()):
             file.write_bytes(b"")
-    with closing(Checkpoints(run)) as checkpoints:
+    with Checkpoints(run) as checkpoints:
         assert same(checkpoints.restore(abstract()), toy(2))
         assert checkpoints.latest_step == 2
         (line,) = capsys.readouterr().out.splitlines()
@@ -152,7 +152,7 @@ def test_what_a_killed_process_leaves_is_no_checkpoint(run):
     folder = run / "checkpoints"
     shutil.copytree(folder / "3", folder / "9.orbax-checkpoint-tmp")
     assert newest(run) == folder / "3"
-    with closing(Checkpoints(run)) as checkpoints:
+    with Checkpoints(run) as checkpoints:
         assert checkpoints.latest_step == 3
         checkpoints.restore(abstract())
         checkpoints.save(toy(3))  # is there already
@@ -185,7 +185,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error_and_leaves_nothing(run)
     with no_space(), pytest.raises(CheckpointError, match=message.replace("/4", "/5")):
         checkpoints.save(toy(5))
         checkpoints.save(toy(6))
-    with closing(Checkpoints(run)) as again:
+    with Checkpoints(run) as again:
         again.save(toy(4))
     assert same(restore(run), toy(4))
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import eight_devices
@@ -94,7 +93,7 @@ def test_a_checkpoint_goes_on_any_mesh(on_eight, on_one):
     (abstract, step, batch), _, _, (state, losses) = on_one
     resumed = np.load(on_eight / "resumed.npz")
     assert np.allclose(losses, resumed["losses"], rtol=1e-4)
-    with closing(Checkpoints(on_eight / "run")) as checkpoints:
+    with Checkpoints(on_eight / "run") as checkpoints:
         assert checkpoints.latest_step == 2 * eight_devices.STEPS
         restored = checkpoints.restore(abstract)
     for key, value in eight_devices.named(restored.params).items():
