@@ -50,7 +50,7 @@ def agree(facts: dict[str, str], topic: str) -> None:
         for host in range(count):
             answer = _wait_for(told[host], f"host {host} did not come to the exchange of {topic}")
             answers.append(dict(line.split("\t", 1) for line in answer.splitlines()))
-        store.key_value_set(f"rmae_jax/{topic}/verdict", _differences(answers) or "agreed")
+        store.key_value_set(f"rmae_jax/{topic}/verdict", differences(answers) or "agreed")
     verdict = _wait_for(f"rmae_jax/{topic}/verdict", f"host 0 said nothing of {topic}")
     if verdict != "agreed":
         raise hosts.HostError(verdict, known=True)
@@ -81,8 +81,8 @@ def check_shared(run: Path) -> None:
         seal.unlink()
 
 
-def _differences(answers: list[dict[str, str]]) -> str:
-    """The hosts whose facts are not those of host 0; empty if there are none."""
+def differences(answers: list[dict[str, str]]) -> str:
+    """Names the hosts whose facts, in order of hosts, are not those of host 0; empty if there are none."""
     first = answers[0]
     found = []
     for host, answer in enumerate(answers):

@@ -180,9 +180,10 @@ def _watch() -> None:
 def _leave_at_once(error: BaseException) -> None:
     """Tells the others; when Python exits, leaves without the goodbye of jax.distributed, which waits for them."""
     if not getattr(error, "known", False):
+        why = first_line(error) if isinstance(error, HostError) else f"{this_host()} failed: {first_line(error)}"
         store, this = distributed.global_state.client, distributed.global_state.process_id
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is left to be told
-            store.key_value_set(f"{_FAILED}/{this}", f"{this_host()} failed: {first_line(error)}")
+            store.key_value_set(f"{_FAILED}/{this}", why)
     _several.last_words.close()
 
     def leave() -> None:

@@ -59,8 +59,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     """Pre-trains a model by a recipe and leaves everything about it in the run's folder.
 
     Goes on where the run's newest undamaged checkpoint ends. The folder gets config.json, metrics.jsonl, tensorboard/,
-    checkpoints/, pictures/ and losses.png; skipped.jsonl and nonfinite-STEP.txt where the data is to blame. If there are
-    several hosts (see `hosts.connected`), all of them call this, and share the folder.
+    checkpoints/, pictures/ and losses.png; skipped.jsonl and nonfinite-STEP.txt where the data is to blame. Several
+    hosts (see `hosts.connected`) all call this, and share the folder.
 
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.

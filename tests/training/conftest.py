@@ -71,7 +71,7 @@ def command(dataset):
     """Arguments of main.py for that recipe."""
 
     def arguments(workdir: Path, **changes) -> list[str]:
-        keys = SMALL | {"data.path": str(dataset)} | {re.sub("__", ".", key): v for key, v in changes.items()}
+        keys = SMALL | {"data.path": str(dataset)} | {key.replace("__", "."): v for key, v in changes.items()}
         flags = [f"--config.{key}={value}" for key, value in keys.items()]
         return ["main.py", "--config=configs/rmae_tiny.py", f"--workdir={workdir}", *flags]
 

@@ -174,7 +174,7 @@ def no_space():
 def test_a_checkpoint_that_cannot_be_written_is_an_error_and_leaves_nothing(run):
     folder = run / "checkpoints"
     checkpoints = Checkpoints(run)
-    message = f"checkpoint {folder}/4 could not be written: .*File too large.*; the last good one is {folder}/3"
+    message = f"checkpoint {folder}/4 could not be written: .*File too large.*; the last good checkpoint is {folder}/3"
     with no_space(), pytest.raises(CheckpointError, match=message) as error:
         checkpoints.save(toy(4))
         while True:

@@ -1,0 +1,34 @@
+"""A run that is killed over and over ends as if nothing had happened."""
+
+import signal
+import time
+
+import numpy as np
+from runs import assert_same, finish, learned, start, step_logged, wait_until
+
+KILLS = 20
+# Checkpoints follow each other so closely that many a moment is within the writing of one.
+STEADY = {"steps": 600, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
+
+
+def test_twenty_kills_at_random_moments_change_nothing(command, tmp_path):
+    run, rng = tmp_path / "run", np.random.default_rng(0)
+    killed_while_writing = 0
+    for kill in range(KILLS):
+        process = start(command(run, **STEADY))
+        if kill % 5 == 4:  # before or while it goes on: imports, restoring, compiling
+            time.sleep(rng.uniform(1, 8))
+        else:
+            target = step_logged(run) + int(rng.integers(1, 30))
+            wait_until(lambda target=target: step_logged(run) >= target, process)
+            time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        output, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, output
+        killed_while_writing += any(not path.name.isdigit() for path in (run / "checkpoints").glob("*"))
+    assert step_logged(run) < STEADY["steps"], "the run ended before its last kill"
+    assert killed_while_writing >= 3
+    assert "resumed from" in finish(command(run, **STEADY))
+    assert all(path.name.isdigit() for path in (run / "checkpoints").iterdir())
+    finish(command(tmp_path / "undisturbed", **STEADY))
+    assert_same(learned(run), learned(tmp_path / "undisturbed"))
