@@ -133,7 +133,7 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         for path in self._folder.glob(f"*{UNFINISHED}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # what stays, as it is still being written, goes next time
 
     def _not_written(self, error: Exception) -> CheckpointError:
         if jax.process_index() == 0:
