@@ -19,7 +19,7 @@ def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
 
     Raises:
       ConfigError: no run's folder.
-      CheckpointError: the run has no complete checkpoint.
+      CheckpointError: the run has no complete checkpoint, or it is damaged.
     """
     checkpoint = Path(checkpoint)
     config = recipe.load(checkpoint.parent.parent if checkpoint.name.isdigit() else checkpoint)

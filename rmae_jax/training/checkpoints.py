@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ from rmae_jax.training import hosts
 from rmae_jax.training.checksums import checksums
 from rmae_jax.training.step import TrainState
 
+T = TypeVar("T")
 KEEP = 3  # newest checkpoints of a run
 DAMAGED = ".damaged"  # ends the name of a folder that was set aside
 UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a folder that is being written, or deleted
@@ -151,7 +154,7 @@ class Checkpoints:
 
     def _remove_unfinished(self) -> None:
         for path in self._folder.glob(f"*{UNFINISHED}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)  # what stays, as it is still being written, goes next time
 
     def _not_written(self, error: Exception) -> CheckpointError:
         if hosts.is_first():
@@ -203,21 +206,27 @@ def _read(folder: Path, wanted: PyTree) -> PyTree:
     Raises:
       CheckpointError: it is damaged; in every process, even if only one has noticed.
     """
-    found, problem = None, None
+    # One by one: Orbax counts its operations, and a process that has begun one more than another cannot save any more.
+    expected = _agreed(folder, lambda: _recorded(folder))
+    found = _agreed(folder, lambda: _load(folder, wanted))
+    if expected is None:
+        print(f"{folder} was written before checkpoints had checksums: it cannot be verified")
+        return found
+    wrong = [name for name, value in checksums(found).items() if expected.get(name) != value]
+    if not _everywhere(not wrong):
+        raise CheckpointError(f"{folder} holds other values than were saved ({', '.join(wrong[:3])})")
+    return found
+
+
+def _agreed(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` gives, if it can read in every process; CheckpointError in all of them otherwise."""
+    problem = None
     try:
-        expected = _recorded(folder)
-        found = _load(folder, wanted)
+        found = read()
     except (jax.errors.JaxRuntimeError, MemoryError):
         raise  # the machine's fault, not the file's
     except Exception as error:  # Orbax raises anything of a damaged file, plain Exception too
         problem = f"{folder} cannot be read ({_reason(error)})"
-    if _everywhere(problem is None):
-        if expected is None:
-            hosts.say(f"{folder} was written before checkpoints had checksums: it cannot be verified")
-            return found
-        wrong = [name for name, value in checksums(found).items() if expected.get(name) != value]
-        if wrong:
-            problem = f"{folder} holds other values than were saved ({', '.join(wrong[:3])})"
     if not _everywhere(problem is None):
         raise CheckpointError(problem or f"{folder} cannot be read by another process")
     return found
