@@ -42,7 +42,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and hosts.several():
+        if hosts.several() and hosts.is_of_devices(error):
             return  # of a lost host, which will never write its part
         self.close()
 
@@ -210,7 +210,7 @@ def _read(folder: Path, wanted: PyTree) -> PyTree:
     expected = _agreed(folder, lambda: _recorded(folder))
     found = _agreed(folder, lambda: _load(folder, wanted))
     if expected is None:
-        print(f"{folder} was written before checkpoints had checksums: it cannot be verified")
+        hosts.say(f"{folder} was written before checkpoints had checksums: it cannot be verified")
         return found
     wrong = [name for name, value in checksums(found).items() if expected.get(name) != value]
     if not _everywhere(not wrong):

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import threading
 import time
@@ -114,6 +115,13 @@ def remember(advice: str) -> None:
             f"error: {this_host()} ended without a word, because another host was lost or it was killed itself"
             + _advice()
         )
+
+
+def is_of_devices(error: BaseException | None) -> bool:
+    """Whether devices or what connects them failed; JAX raises a plain ValueError where arrays are fetched."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or (
+        isinstance(error, ValueError) and re.match("[A-Z_]+: ", str(error)) is not None  # a status code
+    )
 
 
 def lost(error: Exception) -> HostError:

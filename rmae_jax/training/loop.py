@@ -43,7 +43,9 @@ def _explained() -> Iterator[None]:
         raise TrainingError(
             f"{error}; free some space, then run the same command: it goes on from the last checkpoint"
         ) from error
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not hosts.is_of_devices(error):
+            raise
         if "RESOURCE_EXHAUSTED" in str(error):
             raise TrainingError(
                 f"a step does not fit the devices' memory ({hosts.first_line(error)}); give --config.remat=attention "
