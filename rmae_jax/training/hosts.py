@@ -67,17 +67,26 @@ def connected(coordinator: str | None = None, num_hosts: int | None = None, host
     """
     global _several
     start = _way_to_connect(coordinator, num_hosts, host)
-    if start is not None:
-        # Gloo and its like report a lost host themselves; of preemption, training/signals.py takes care.
-        jax.config.update("jax_enable_preemption_service", False)
-        try:
-            start()
-        except (RuntimeError, ValueError) as error:
-            raise HostError(f"the hosts of the run did not find each other: {first_line(error)}") from error
-    if distributed.global_state.num_processes == 1:
+    if start is None:
         yield
         return
-    _several = _Several(LastWords())
+    last_words = LastWords()
+    last_words.set(  # JAX aborts where it cannot connect
+        f"error: {os.uname().nodename}: not all hosts of the run came to its coordinator within {CONNECT_SECONDS} s; "
+        "start the same command on each of them, and look whether they reach host 0"
+    )
+    # Of preemption, training/signals.py takes care.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        start()
+    except (RuntimeError, ValueError) as error:
+        last_words.close()
+        raise HostError(f"the hosts of the run did not find each other: {first_line(error)}") from error
+    if distributed.global_state.num_processes == 1:
+        last_words.close()
+        yield
+        return
+    _several = _Several(last_words)
     remember("")
     threading.Thread(target=_watch, daemon=True).start()
     try:

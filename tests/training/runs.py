@@ -1,6 +1,7 @@
 """Runs of main.py in processes of their own, on one host or several, and what they learn."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -73,6 +74,19 @@ def start_hosts(arguments: list[list[str]], **environment: str) -> list[subproce
         port = free.getsockname()[1]
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_hosts={len(arguments)}"]
     return [start([*own, *flags, f"--host={host}"], **environment) for host, own in enumerate(arguments)]
+
+
+def start_slurm_step(arguments: list[str], count: int) -> list[subprocess.Popen]:
+    """The processes of a step as srun starts them, as far as JAX looks."""
+    ports = range(65535 - 2**12 + 1, 65535)  # JAX takes the one that the job's number says
+    port = next(port for port in random.sample(ports, 100) if _is_free(port))
+    step = {"SLURM_JOB_ID": str(port - ports[0]), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(count)}
+    return [start(arguments, **step, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)) for task in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) != 0
 
 
 def outcomes(processes: list[subprocess.Popen], seconds: float = 240) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import assert_close, finish, learned, outcomes, start_hosts, step_logged, wait_until
+from runs import assert_close, finish, learned, outcomes, start_hosts, start_slurm_step, step_logged, wait_until
 
 from configs import rmae_tiny
 from rmae_jax.training import HostError, agreement, connected
@@ -34,7 +34,8 @@ def expected(alone, command):
 @pytest.mark.parametrize("count, changes", [(2, {"mesh.fsdp": 2, "data.workers": 1}), (4, {"mesh.fsdp": 2})])
 def test_several_hosts_learn_what_one_does(command, expected, tmp_path, count, changes):
     run = tmp_path / "run"
-    found = outcomes(start_hosts([command(run, **RUN, **changes)] * count))
+    arguments = command(run, **RUN, **changes)
+    found = outcomes(start_slurm_step(arguments, 2) if count == 2 else start_hosts([arguments] * count))
     assert [status for status, _ in found] == [0] * count, found
     assert f"{count} cpu device(s) of {count} hosts" in found[0][1]
     for _, output in found[1:]:
@@ -43,6 +44,10 @@ def test_several_hosts_learn_what_one_does(command, expected, tmp_path, count, c
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["12", "6", "9"]
     assert sorted(path.name for path in (run / "pictures").iterdir()) == ["0000006.png", "0000012.png"]
     assert len(list((run / "tensorboard").iterdir())) == 1
+
+
+# Without regions: what is killed must be quick to begin anew.
+LIVES = {"model.objective": "mae", "steps": 120, "base_lr": 0.002, "checkpoint_every": 10, "pictures_every": 1000}
 
 
 def other_version(dataset: Path, folder: Path) -> Path:
@@ -104,7 +109,7 @@ def last_words(outcome: tuple[int, str]) -> str:
 
 def test_a_run_outlives_its_hosts(command, tmp_path):
     """Asked to stop on one host; then one is killed, then the first; then it goes on alone, on another mesh."""
-    run, lives = tmp_path / "run", {"steps": 120, "base_lr": 0.002, "checkpoint_every": 10, "pictures_every": 1000}
+    run, lives = tmp_path / "run", LIVES
 
     def start() -> list[subprocess.Popen]:
         return start_hosts([command(run, **lives)] * 2)
@@ -145,6 +150,14 @@ def test_a_run_outlives_its_hosts(command, tmp_path):
 def test_what_cannot_be_is_said(arguments, message):
     with pytest.raises(HostError, match=message), connected(**arguments):
         pass
+
+
+def test_hosts_that_never_come():
+    program = "from rmae_jax.training import hosts; hosts.CONNECT_SECONDS = 1\n"
+    program += "with hosts.connected('127.0.0.1:1', 2, 1): pass"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    words = last_words((process.returncode, process.stderr))
+    assert re.match("error: .*: not all hosts of the run came to its coordinator within 1 s; start the same", words)
 
 
 def test_a_process_alone_needs_nobody():
