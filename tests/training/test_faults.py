@@ -7,8 +7,8 @@ import numpy as np
 from runs import assert_same, finish, learned, start, step_logged, wait_until
 
 KILLS = 20
-# Checkpoints follow each other so closely that many a moment is within the writing of one. Without regions: a process that
-# lives for seconds must be quick to begin.
+# Checkpoints follow each other so closely that many a moment is within the writing of one. Without regions: what lives
+# for seconds must be quick to begin.
 STEADY = {"model.objective": "mae", "steps": 600, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
 
 
