@@ -1,7 +1,9 @@
 """A run that is killed over and over ends as if nothing had happened."""
 
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 from runs import assert_same, finish, learned, start, step_logged, wait_until
@@ -12,17 +14,24 @@ KILLS = 20
 STEADY = {"model.objective": "mae", "steps": 600, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
 
 
+def wait(process: subprocess.Popen, run: Path, rng: np.random.Generator, beginning: bool) -> None:
+    """Until a random moment while a run goes on; or still imports, restores and compiles, in the beginning."""
+    before = step_logged(run)
+    if beginning:
+        moment = time.monotonic() + rng.uniform(1, 8)
+        wait_until(lambda: time.monotonic() > moment or step_logged(run) > before, process)
+    else:
+        target = before + int(rng.integers(1, 15))
+        wait_until(lambda: step_logged(run) >= target, process)
+        time.sleep(rng.uniform(0, 0.1))
+
+
 def test_twenty_kills_at_random_moments_change_nothing(command, tmp_path):
     run, rng = tmp_path / "run", np.random.default_rng(0)
     killed_while_writing = 0
     for kill in range(KILLS):
         process = start(command(run, **STEADY))
-        if kill % 5 == 4:  # before or while it goes on: imports, restoring, compiling
-            time.sleep(rng.uniform(1, 8))
-        else:
-            target = step_logged(run) + int(rng.integers(1, 30))
-            wait_until(lambda target=target: step_logged(run) >= target, process)
-            time.sleep(rng.uniform(0, 0.2))
+        wait(process, run, rng, beginning=kill % 5 == 4)
         process.kill()
         output, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL, output
