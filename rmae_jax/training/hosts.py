@@ -7,6 +7,7 @@ devices are looked for and after they are stuck.
 import atexit
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import re
 import sys
@@ -170,9 +171,10 @@ def _way_to_connect(coordinator: str | None, num_hosts: int | None, host: int | 
         return lambda: jax.distributed.initialize(
             coordinator, num_hosts, host, cluster_detection_method="deactivate", **seconds
         )
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ:
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun's; SLURM_NTASKS is there in a batch script too
         return lambda: jax.distributed.initialize(cluster_detection_method="slurm", **seconds)
-    if any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*")):  # a TPU's machine
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
+    if chips and importlib.util.find_spec("libtpu") is not None:
         return lambda: jax.distributed.initialize(**seconds)
     return None
 

@@ -80,7 +80,8 @@ def start_slurm_step(arguments: list[str], count: int) -> list[subprocess.Popen]
     """The processes of a step as srun starts them, as far as JAX looks."""
     ports = range(65535 - 2**12 + 1, 65535)  # JAX takes the one that the job's number says
     port = next(port for port in random.sample(ports, 100) if _is_free(port))
-    step = {"SLURM_JOB_ID": str(port - ports[0]), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(count)}
+    step = {"SLURM_JOB_ID": str(port - ports[0]), "SLURM_STEP_NODELIST": "localhost"}
+    step |= {"SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count)}
     return [start(arguments, **step, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)) for task in range(count)]
 
 
