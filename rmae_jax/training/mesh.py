@@ -1,5 +1,7 @@
 """Devices as a mesh, and how a batch lies on it."""
 
+from collections.abc import Sequence
+
 import jax
 import ml_collections
 import numpy as np
@@ -10,13 +12,18 @@ from rmae_jax.training.config import mesh_shape
 DATA, FSDP = AXES = ("data", "fsdp")
 
 
-def training_mesh(config: ml_collections.ConfigDict) -> Mesh:
-    """All devices, in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+
+    Args:
+      config: the recipe.
+      devices: by default all that this run has; others are those of a topology that is not here.
 
     Raises:
       ConfigError: the shape does not fit the number of devices.
     """
-    return jax.make_mesh(mesh_shape(config, jax.device_count()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    shape = mesh_shape(config, jax.device_count() if devices is None else len(devices))
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
