@@ -9,6 +9,7 @@ Compiles the real training step for each topology and prints one table; no TPU o
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -95,8 +96,9 @@ def compiled_elsewhere(config: dict, topology: topologies.Topology) -> dict:
         with complaints.open("w") as stderr:
             code = subprocess.run(command, env=os.environ | topologies.ENVIRONMENT, stderr=stderr).returncode
         if not result.exists():
-            last = complaints.read_text(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            raise topologies.TopologyError(f"compiling for {topology.name} failed ({code}): {last[0][:500]}")
+            lines = complaints.read_text(errors="replace").splitlines()
+            said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines or ["no message"]
+            raise topologies.TopologyError(f"compiling for {topology.name} failed ({code}): {said[-1][:500]}")
         found = json.loads(result.read_text())
     if "error" in found:
         raise topologies.TopologyError(found["error"])

@@ -62,11 +62,11 @@ def _memory(numbers: dict, config: ml_collections.ConfigDict, topology: Topology
     per_image = rest / numbers["batch_per_chip"]
     if (images := int((available - state) / per_image)) > 0:
         lines.append(
-            f"--config.batch_size={images * chips} ({images} images per chip), or {-(-config.batch_size // images)} "
-            f"chips for {config.batch_size}: as it is otherwise"
+            f"--config.batch_size={images * chips} ({images} images per chip), "
+            f"or at least {-(-config.batch_size // images)} chips for {config.batch_size}: as it is otherwise"
         )
     return lines
 
 
-def _gib(size: float) -> str:
+def _gib(size: int | float) -> str:
     return f"{size / 2**30:.1f} GiB"

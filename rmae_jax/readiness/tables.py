@@ -22,7 +22,7 @@ def table(rows: Sequence[dict]) -> str:
     return text + ("\nWhat would help:\n\n" + "".join(advice) if advice else "")
 
 
-def _gib(size: float) -> str:
+def _gib(size: int | float) -> str:
     return f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"
 
 
@@ -48,7 +48,7 @@ def _milliseconds(key: str) -> Callable[[dict], str]:
     return _fitting(cell)
 
 
-def _rate(key: str, form: str, scale: float = 1, *, time: bool = False) -> Callable[[dict], str]:
+def _rate(key: str, form: str, scale: int | float = 1, *, time: bool = False) -> Callable[[dict], str]:
     """Of a number that follows from a step's time; `time`: one that grows with it."""
 
     def cell(row: dict) -> str:

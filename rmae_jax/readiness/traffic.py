@@ -91,8 +91,12 @@ def _group_size(instruction: Instruction, program: Program) -> int:
     return program.num_devices
 
 
+def _is_in_memory(layout: str) -> bool:
+    return re.search(r"S\([1-9]\d*\)", layout) is None
+
+
 def _in_memory(shape: str) -> int:
-    return sum(size for size, layout in arrays(shape) if not re.search(r"S\([1-9]\d*\)", layout))
+    return sum(size for size, layout in arrays(shape) if _is_in_memory(layout))
 
 
 def _traffic(program: Program, instruction: Instruction, computation: Computation) -> int:
@@ -101,11 +105,10 @@ def _traffic(program: Program, instruction: Instruction, computation: Computatio
         return 0
     if opcode == "custom-call" and any(f'"{name}"' in instruction.attributes for name in _NO_WORK):
         return 0
-    if opcode in ("copy-start", "slice-start"):  # ((operand), result, context) or (result, operand, context)
+    if opcode in ("copy-start", "slice-start"):  # (result, operand, context), ((operand), result, context)
         source = computation.instructions[instruction.operands[0]].shape
-        moved = min(size for size, _ in arrays(instruction.shape) if size > 4)
-        there = [layout for size, layout in arrays(instruction.shape) if size == moved][0 if opcode[0] == "c" else -1]
-        return moved * (bool(_in_memory(source)) + ("S(" not in there))
+        size, layout = arrays(instruction.shape)[0 if opcode == "copy-start" else 1]
+        return size * (bool(_in_memory(source)) + _is_in_memory(layout))
     reads = 0
     for i, name in enumerate(instruction.operands):
         value = computation.instructions.get(name)
@@ -140,6 +143,8 @@ def _read_inside(program: Program, inside: dict[str, Instruction], name: str, si
 def _written(program: Program, instruction: Instruction, computation: Computation) -> int:
     """What an instruction writes to main memory."""
     sizes = arrays(instruction.shape)
+    if instruction.opcode == "custom-call" and '"__cublas' in instruction.attributes:
+        return sizes[0][0]  # a workspace follows
     roots = [instruction]
     if instruction.opcode == "fusion":
         computation = program.computations[instruction.called("calls")]
@@ -152,7 +157,7 @@ def _written(program: Program, instruction: Instruction, computation: Computatio
     for root, (size, layout) in zip(roots, sizes, strict=True):
         while root.opcode == "bitcast":
             root = computation.instructions[root.operands[0]]
-        if "S(" not in layout:
+        if _is_in_memory(layout):
             updates = root.opcode == "dynamic-update-slice"
             total += num_bytes(computation.instructions[root.operands[1]].shape) if updates else size
     return total
