@@ -74,7 +74,7 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
     try:
         compiled = traced.lower().compile(compiler_options=_OPTIONS[topology.chip.platform])
     except jax.errors.JaxRuntimeError as error:
-        sizes = memory_error(str(error), found["params"] + found["optimizer"] + found["batch"])
+        sizes = memory_error(str(error))
         if sizes is None:
             raise
         _say(topology, f"does not fit: {sizes[0] / 2**30:.1f} GiB needed, {sizes[1] / 2**30:.1f} GiB available")
@@ -91,12 +91,15 @@ def read(compiled: jax.stages.Compiled) -> dict:
     """Memory, traffic, cycles and collectives of a compiled program."""
     program = hlo.parse(compiled.as_text())
     planned = compiled.memory_analysis()
+    # The plan's temporaries are a sum of regions that may lie in one place; its peak is what the compiler compares with
+    # the chip's memory.
+    outputs = planned.output_size_in_bytes - planned.alias_size_in_bytes
     memory = {
         "arguments": planned.argument_size_in_bytes,
-        "temporaries": planned.temp_size_in_bytes,
+        "temporaries": planned.peak_memory_in_bytes - planned.argument_size_in_bytes - outputs,
         "program": planned.generated_code_size_in_bytes,
+        "peak": planned.peak_memory_in_bytes + planned.generated_code_size_in_bytes,
     }
-    memory["peak"] = sum(memory.values()) + planned.output_size_in_bytes - planned.alias_size_in_bytes
     found = traffic.collectives(program)
     return {
         "memory": memory,
@@ -125,24 +128,15 @@ def abstract_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -
     return {k: jax.ShapeDtypeStruct(*shape, sharding=split_batch(mesh)) for k, shape in shapes.items()}
 
 
-def memory_error(message: str, arguments: int) -> tuple[int, int] | None:
-    """(needed, available) bytes of a compiler's complaint about memory; None if it complains of something else.
-
-    Args:
-      message: of the error.
-      arguments: bytes of the step's arguments, which one of the two complaints leaves out.
-    """
+def memory_error(message: str) -> tuple[int, int] | None:
+    """(needed, available) bytes of a compiler's complaint about memory; None if it complains of something else."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     size = r"([\d.]+)([KMGT]?)i?B?"
-    complaints = {
-        rf"HLO temporaries \({size}\) exceeds available HBM \({size}\)": arguments,
-        rf"Used {size} of {size} hbm": 0,
-    }
-    for complaint, unsaid in complaints.items():
+    for complaint in (rf"\({size}\) exceeds available HBM \({size}\)", rf"Used {size} of {size} hbm"):
         if found := re.search(complaint, message):
             needed, unit, available, of = found.groups()
-            return int(float(needed) * _UNITS[unit]) + unsaid, int(float(available) * _UNITS[of])
+            return int(float(needed) * _UNITS[unit]), int(float(available) * _UNITS[of])
     return None
 
 
