@@ -15,8 +15,9 @@ def numbers(found: dict, config: ml_collections.ConfigDict, topology: Topology, 
 
     Seconds of a step: "compute" is the compiler's cycles by the chip's clock; "links" what the collectives take if
     links are all that limits them, since nothing runs beside them; "step" is their sum, and None without cycles (GPUs).
-    "bound" is what no step can be faster than: the greater of products at the chip's peak and memory traffic at its
-    bandwidth, and links. Rates come from "step", or from "bound" where there is none and are then at most ("at_most").
+    "bound" is the roofline: the greater of products at the chip's peak and memory traffic at its bandwidth, and links;
+    only a cache that holds what one operation leaves for the next beats it. Rates come from "step", or from "bound"
+    where there is none and are then at most that ("at_most").
 
     Args:
       found: of `step.measure`.

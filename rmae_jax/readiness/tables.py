@@ -78,7 +78,7 @@ _CELLS = {
     "step, ms: computation": _milliseconds("compute"),
     "- links, at least": _milliseconds("links"),
     "- both": _milliseconds("step"),
-    "- no step is faster": _milliseconds("bound"),
+    "- roofline": _milliseconds("bound"),
     "images/s": _rate("images_per_second", "{:,.0f}"),
     "images/s and chip": _rate("images_per_second_and_chip", "{:,.0f}"),
     "model FLOPs utilisation": _rate("mfu", "{:.1f} %", 100),
