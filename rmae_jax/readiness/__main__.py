@@ -8,11 +8,7 @@ Compiles the real training step for each topology and prints one table; no TPU o
 """
 
 import json
-import os
-import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from absl import app, flags
@@ -50,59 +46,27 @@ def parse(argv: list[str]) -> list[str]:
 def main(argv: list[str]) -> None:
     """Reports as the flags say."""
     # Imported here, so that a wrong flag is answered at once.
-    from rmae_jax.readiness import report, tables
-    from rmae_jax.readiness.advice import ladder
-    from rmae_jax.training import config as recipe
+    from rmae_jax.readiness import compare, tables
+    from rmae_jax.training import ConfigError
 
-    config = CONFIG.value
-    if not config.data.path and not config.data.shipped_photographs:
-        config.data.path = "none"  # the step needs no dataset, but the check of a recipe for a run does
+    rows = []
     try:
-        asked = [topologies.parse(name) for name in TOPOLOGY.value]
-        for topology in asked:  # all that can be wrong is said before the first compilation
-            topologies.check_installed(topology)
-            recipe.check(config, topology.num_chips)
-        recipe.durations(config, NUM_EXAMPLES.value)
+        asked = compare.check(CONFIG.value, TOPOLOGY.value, NUM_EXAMPLES.value)
         if OUTPUT.value:
             Path(OUTPUT.value).mkdir(parents=True, exist_ok=True)
-        rows = []
-        for topology in asked:
-            for changes in [{}, *(ladder(config, topology.num_chips) if FIT.value else [])]:
-                changed = config.copy_and_resolve_references()
-                changed.update(changes)
-                found = compiled_elsewhere(changed.to_dict(), topology)
-                rows.append(report.numbers(found, changed, topology, NUM_EXAMPLES.value))
-                if rows[-1]["fits"]:
-                    break
-    except (recipe.ConfigError, topologies.TopologyError, OSError) as error:
+        for row in compare.rows(CONFIG.value, asked, NUM_EXAMPLES.value, fit=FIT.value):
+            rows.append(row)
+    except (ConfigError, topologies.TopologyError, OSError) as error:
         sys.exit(f"error: {error}")
-    text = tables.table(rows)
-    print(f"\n{text}", end="")
-    if OUTPUT.value:
-        Path(OUTPUT.value, "readiness.md").write_text(text)
-        Path(OUTPUT.value, "readiness.json").write_text(json.dumps(rows, indent=2) + "\n")
-
-
-def compiled_elsewhere(config: dict, topology: topologies.Topology) -> dict:
-    """`step.measure` in a process of its own, whose environment is that of the topology.
-
-    Raises:
-      TopologyError: it could not be compiled; the message has the reason.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        request, result, complaints = (Path(folder, name) for name in ("request.json", "result.json", "stderr"))
-        request.write_text(json.dumps({"config": config, "topology": topology.name}))
-        command = [sys.executable, "-m", "rmae_jax.readiness.step", request, result]
-        with complaints.open("w") as stderr:
-            code = subprocess.run(command, env=os.environ | topologies.ENVIRONMENT, stderr=stderr).returncode
-        if not result.exists():
-            lines = complaints.read_text(errors="replace").splitlines()
-            said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines or ["no message"]
-            raise topologies.TopologyError(f"compiling for {topology.name} failed ({code}): {said[-1][:500]}")
-        found = json.loads(result.read_text())
-    if "error" in found:
-        raise topologies.TopologyError(found["error"])
-    return found
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:  # what was compiled before an error took minutes
+        if rows:
+            text = tables.table(rows)
+            print(f"\n{text}", end="", flush=True)
+            if OUTPUT.value:
+                Path(OUTPUT.value, "readiness.md").write_text(text)
+                Path(OUTPUT.value, "readiness.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import rmae_b
-from rmae_jax.readiness import report, step, tables, topologies
+from rmae_jax.readiness import compare, report, step, tables, topologies
 from rmae_jax.readiness.advice import ladder
 from rmae_jax.readiness.chips import CHIPS, GIB
 
@@ -87,6 +87,23 @@ def test_what_is_tried_until_a_step_fits():
         {"remat": "full", "accumulation_steps": 4},
     ]
     assert ladder(recipe(batch_size=16, remat="full"), 16) == []
+
+
+def test_fit_goes_on_until_a_step_fits():
+    asked = [topologies.parse("v5e:4x4"), topologies.parse("v5e:16x16")]
+    tried = []
+
+    def measure(config, topology):
+        tried.append((topology.name, config["remat"], config["accumulation_steps"]))
+        return FITS if topology.num_chips == 256 or config["accumulation_steps"] == 2 else TOO_LARGE
+
+    rows = list(compare.rows(recipe(), asked, 118_287, fit=True, measure=measure))
+    small = [("v5e:4x4", "none", 1), ("v5e:4x4", "attention", 1), ("v5e:4x4", "full", 1), ("v5e:4x4", "full", 2)]
+    assert tried == [*small, ("v5e:16x16", "none", 1)]
+    assert [row["fits"] for row in rows] == [False, False, False, True, True]
+    assert [row["accumulation_steps"] for row in rows] == [1, 1, 1, 2, 1]
+    tried.clear()
+    assert [row["fits"] for row in compare.rows(recipe(), asked, 118_287, measure=measure)] == [False, True]
 
 
 def test_one_table_of_several_topologies():
