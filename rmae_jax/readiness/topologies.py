@@ -64,6 +64,8 @@ def parse(name: str) -> Topology:
         raise TopologyError(f"topology {name!r}: a shape of {chip.name} is like {chip.name}:{example}")
     if chip.largest and topology.num_chips > chip.largest:
         raise TopologyError(f"topology {name!r} has {topology.num_chips} chips; {chip.name} connects {chip.largest}")
+    if chip.platform == "tpu" and topology.num_chips > 1 and any(n % 2 for n in topology.shape[:2]):
+        raise TopologyError(f"topology {name!r}: a host has 2 x 2 chips, so the first two sides of a slice are even")
     if chip.platform == "cuda" and topology.num_chips > chip.per_host and topology.num_chips % chip.per_host:
         raise TopologyError(f"topology {name!r}: more than {chip.per_host} GPUs are a multiple of {chip.per_host}")
     return topology

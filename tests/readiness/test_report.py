@@ -171,6 +171,7 @@ def test_topologies(name, chips, hosts):
         ("v5p:2x2", "a shape of v5p is like v5p:2x2x4"),
         ("h100:2x4", "a shape of h100 is like h100:8"),
         ("v5e:32x32", "has 1024 chips; v5e connects 256"),
+        ("v5e:3x6", "a host has 2 x 2 chips"),
         ("h100:12", "more than 8 GPUs are a multiple of 8"),
     ],
 )
