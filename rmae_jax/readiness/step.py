@@ -69,7 +69,7 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
         "versions": versions(topology),
     }
 
-    _say(topology, f"compiling the step for {topology.num_chips} chips: one to five minutes for a ViT-B")
+    _say(topology, f"compiling the step for {topology.num_chips} chips; a ViT-B takes minutes")
     start = time.monotonic()
     try:
         compiled = traced.lower().compile(compiler_options=_OPTIONS[topology.chip.platform])
