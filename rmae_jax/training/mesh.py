@@ -16,7 +16,11 @@ _TAKEN = ("images", "regions", "permutation")  # what a step takes of a batch; t
 
 
 def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Devices, all by default, in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+    """Devices in the shape of config.mesh: the batch is split over both axes, parameters over "fsdp".
+
+    Args:
+      config: the recipe.
+      devices: by default all that this run has; others are those of a topology that is not here.
 
     Raises:
       ConfigError: the shape does not fit the number of devices.
@@ -25,9 +29,7 @@ def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Devic
     shape, types = mesh_shape(config, len(devices)), (AxisType.Auto,) * len(AXES)
     mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
     hosts = hosts_in_order(mesh)
-    if len(hosts) > len(
-        set(hosts)
-    ):  # JAX put neighbours beside each other, but a host's rows of a batch are in one piece
+    if len(hosts) > len(set(hosts)):  # JAX put neighbours beside each other; a host's rows must be in one piece
         devices = sorted(devices, key=lambda device: (device.process_index, device.id))
         mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
     return mesh

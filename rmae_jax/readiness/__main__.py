@@ -1,0 +1,73 @@
+"""What a recipe needs on accelerators that are not here: memory, time, input, cost.
+
+    python -m rmae_jax.readiness --config=configs/rmae_b.py --topology=v5e:16x16 [--topology=h100:8 ...]
+                                 [--config.KEY=VALUE] [--num_examples=118287] [--fit] [--output=DIR]
+
+Compiles the real training step for each topology and prints one table; no TPU or GPU is needed. TPUs take
+`pip install -e .[tpu]`, GPUs .[cuda]. Minutes per topology. See docs/scaling.md.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from rmae_jax.readiness import topologies
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
+TOPOLOGY = flags.DEFINE_multi_string(
+    "topology", [], "CHIP:SHAPE, as v5e:16x16, v5p:2x2x4, v6e:4x4, v4:2x2x1, h100:8; may be given several times."
+)
+NUM_EXAMPLES = flags.DEFINE_integer(
+    "num_examples", 118287, "Photographs of an epoch; COCO train2017's if not given.", lower_bound=1
+)
+FIT = flags.DEFINE_bool("fit", False, "Where a step does not fit, try what needs less memory until one does.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write readiness.md and readiness.json to.")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; what is wrong with them is one line, not a traceback."""
+    try:
+        positional = flags.FLAGS(argv)
+        if CONFIG.value is None:
+            raise flags.Error("--config is required, for example --config=configs/rmae_b.py")
+        CONFIG.value.keys()  # a file that could not be read is complained of only here
+        if not TOPOLOGY.value:
+            raise flags.Error("--topology is required, for example --topology=v5e:16x16")
+        if positional[1:]:
+            raise flags.Error(f"unexpected argument {positional[1]!r}; flags begin with --")
+    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    return positional
+
+
+def main(argv: list[str]) -> None:
+    """Reports as the flags say."""
+    # Imported here, so that a wrong flag is answered at once.
+    from rmae_jax.readiness import compare, tables
+    from rmae_jax.training import ConfigError
+
+    rows = []
+    try:
+        asked = compare.check(CONFIG.value, TOPOLOGY.value, NUM_EXAMPLES.value)
+        if OUTPUT.value:
+            Path(OUTPUT.value).mkdir(parents=True, exist_ok=True)
+        for row in compare.rows(CONFIG.value, asked, NUM_EXAMPLES.value, fit=FIT.value):
+            rows.append(row)
+    except (ConfigError, topologies.TopologyError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:  # what was compiled before an error took minutes
+        if rows:
+            text = tables.table(rows)
+            print(f"\n{text}", end="", flush=True)
+            if OUTPUT.value:
+                Path(OUTPUT.value, "readiness.md").write_text(text)
+                Path(OUTPUT.value, "readiness.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,133 @@
+"""Devices that are not here: what --topology names, and how JAX is told to compile for them."""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Sequence
+
+from rmae_jax.readiness.chips import CHIPS, Chip
+
+# To be set before JAX is imported. libtpu would else ask the cloud's metadata server what machine this is, and would
+# allow one process of a machine at a time.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+_PLUGINS = {"tpu": ("libtpu", "tpu"), "cuda": ("jax_cuda13_plugin", "cuda")}
+
+
+class TopologyError(ValueError):
+    """A topology that does not exist, or cannot be compiled for here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A number of chips of a kind, connected."""
+
+    name: str  # as given
+    chip: Chip
+    shape: tuple[int, ...]  # v5e:4x8 is (4, 8), h100:16 is (16,)
+
+    @property
+    def num_chips(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def num_hosts(self) -> int:
+        return math.ceil(self.num_chips / self.chip.per_host)
+
+
+def parse(name: str) -> Topology:
+    """Reads CHIP:SHAPE: v5e:16x16, v5p:2x2x4, h100:8.
+
+    Raises:
+      TopologyError: says what is possible.
+    """
+    found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
+    chip = CHIPS.get(found[1]) if found else None
+    if chip is None:
+        raise TopologyError(
+            f"topology {name!r} is not known; it is CHIP:SHAPE, for example v5e:16x16, v5p:2x2x4 or h100:8, "
+            f"with CHIP one of {', '.join(CHIPS)}"
+        )
+    topology = Topology(name, chip, tuple(int(n) for n in found[2].split("x")))
+    dimensions = {"v5e": (2,), "v6e": (2,), "v4": (3,), "v5p": (3,)}.get(chip.name, (1,))
+    if len(topology.shape) not in dimensions or 0 in topology.shape:
+        example = {1: "8", 2: "4x4", 3: "2x2x4"}[dimensions[0]]
+        raise TopologyError(f"topology {name!r}: a shape of {chip.name} is like {chip.name}:{example}")
+    if chip.largest and topology.num_chips > chip.largest:
+        raise TopologyError(f"topology {name!r} has {topology.num_chips} chips; {chip.name} connects {chip.largest}")
+    if chip.platform == "tpu" and topology.num_chips > 1 and any(n % 2 for n in topology.shape[:2]):
+        raise TopologyError(f"topology {name!r}: a host has 2 x 2 chips, so the first two sides of a slice are even")
+    if chip.platform == "cuda" and topology.num_chips > chip.per_host and topology.num_chips % chip.per_host:
+        raise TopologyError(f"topology {name!r}: more than {chip.per_host} GPUs are a multiple of {chip.per_host}")
+    return topology
+
+
+def check_installed(topology: Topology) -> None:
+    """Raises TopologyError where the compiler for a topology is not installed."""
+    package, extra = _PLUGINS[topology.chip.platform]
+    if importlib.util.find_spec(package) is None:
+        raise TopologyError(f"compiling for {topology.name} needs {package}: pip install -e .[{extra}]")
+
+
+def devices(topology: Topology) -> Sequence["jax.Device"]:
+    """The devices of a topology, to be compiled for and not to be run on.
+
+    Raises:
+      TopologyError: the compiler does not know the topology; the message has its reason.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if missing := {key: value for key, value in ENVIRONMENT.items() if os.environ.get(key) != value}:
+        raise RuntimeError(f"set in the environment first, before JAX is imported: {missing}")
+    chip = topology.chip
+    if chip.platform == "tpu":
+        name, options = topology.name, {}
+        if topology.num_chips == 1:
+            options["chips_per_host_bounds"] = (1, 1, 1)
+        if chip.name in ("v4", "v5p"):
+            options["chip_config_name"] = "megacore"  # a chip's two cores are one device, as JAX has it on such chips
+    else:
+        hosts = topology.num_hosts
+        options = {"target_config": _target(chip), "topology": f"1x{hosts}x{topology.num_chips // hosts}"}
+        name = chip.name
+    try:
+        return topologies.get_topology_desc(platform=chip.platform, topology_name=name, **options).devices
+    except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
+        raise TopologyError(f"topology {topology.name!r}: {' '.join(str(error).split())}") from error
+
+
+def _target(chip: Chip) -> str:
+    """A GPU as XLA's compiler wants it described: the text of a GpuTargetConfigProto.
+
+    Numbers are NVIDIA's: the CUDA programming guide's table of compute capabilities, and the data sheets.
+    """
+    cores, fpus, shared, optin, cache, clock, major, features = {
+        "h100": (132, 128, 233472, 232448, 50 * 2**20, 1.98, 9, "ACCELERATED_FEATURES"),
+        "a100": (108, 64, 167936, 166912, 40 * 2**20, 1.41, 8, "NONE"),
+    }[chip.name]
+    return f"""
+      gpu_device_info {{
+        threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+        shared_memory_per_block: 49152 shared_memory_per_core: {shared} shared_memory_per_block_optin: {optin}
+        registers_per_core_limit: 65536 registers_per_block_limit: 65536
+        core_count: {cores} fpus_per_core: {fpus} clock_rate_ghz: {clock}
+        block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+        thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+        memory_bandwidth: {chip.bandwidth:.0f} l2_cache_size: {cache} device_memory_size: {chip.memory}
+        cuda_compute_capability {{ major: {major} feature_extension: {features} }}
+        dnn_version: "9.10.0" device_vendor: "NVIDIA Corporation"
+      }}
+      platform_name: "CUDA"
+      dnn_version_info {{ major: 9 minor: 10 patch: 0 }}
+      device_description_str: "{chip.name.upper()}"
+    """

@@ -1,0 +1,132 @@
+"""The command, with a step compiled for TPUs that are not here; its numbers against formulas."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rmae_jax.readiness.chips import CHIPS, GIB
+
+TOY = {
+    "batch_size": 64,
+    "model.objective": "mae",
+    "model.image_size": 16,
+    "model.patch_size": 8,
+    "model.width": 32,
+    "model.depth": 3,
+    "model.num_heads": 2,
+    "model.decoder_width": 16,
+    "model.decoder_depth": 2,
+    "model.decoder_num_heads": 2,
+}
+
+
+def needs_libtpu() -> None:
+    """Skips where the compiler is not installed."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed: pip install -e .[tpu]")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    """Runs python -m rmae_jax.readiness on a toy."""
+    changes = [f"--config.{key}={value}" for key, value in TOY.items()]
+    return subprocess.run(
+        [sys.executable, "-m", "rmae_jax.readiness", "--config=configs/rmae_b.py", *changes, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory) -> tuple[list[dict], str, Path]:
+    """Rows, what was printed and the folder."""
+    needs_libtpu()
+    folder = tmp_path_factory.mktemp("ready")
+    process = command("--topology=v5e:2x2", "--num_examples=256", f"--output={folder}")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    return json.loads((folder / "readiness.json").read_text()), process.stdout, folder
+
+
+def parameters() -> int:
+    """Of the toy: 12 d² + 13 d per block, a norm after each stack, tokens and what leads in, over and out."""
+    wide, narrow, pixels = 32, 16, 3 * 8 * 8
+    stacks = sum(depth * (12 * d**2 + 13 * d) + 2 * d for depth, d in ((3, wide), (2, narrow)))
+    return stacks + wide + narrow + (pixels + 1) * wide + (wide + 1) * narrow + (narrow + 1) * pixels
+
+
+def test_a_row_says_what_formulas_say(compiled):
+    row = compiled[0][0]
+    assert (row["chips"], row["hosts"], row["mesh"], row["fits"]) == (4, 1, [4, 1], True)
+    assert row["num_params"] == parameters()
+    assert row["params"] == 4 * parameters()
+    assert row["optimizer"] == 8 * parameters() + 2 * 4  # two moments, and two counters
+    assert row["batch"] == 16 * 16 * 16 * 3
+    # Data parallelism: one sum of all gradients and the losses, in float32.
+    assert row["collectives"].keys() == {"all-reduce"}
+    summed = row["collectives"]["all-reduce"]
+    assert summed["count"] == 1
+    assert 4 * parameters() < summed["bytes"] <= 4 * parameters() + 3 * 4
+    assert summed["sent"] == pytest.approx(summed["bytes"] * 2 * 3 / 4, abs=1)
+    assert row["memory"]["arguments"] >= row["params"] + row["optimizer"] + row["batch"]
+    assert row["memory"]["peak"] < 16 * GIB
+    assert row["seconds"]["compute"] == row["cycles"] / CHIPS["v5e"].clock
+    assert row["seconds"]["step"] == row["seconds"]["compute"] + row["seconds"]["links"]
+    assert 0 < row["mfu"] < 1
+    assert row["steps"] == 4000 * 4
+
+
+def test_what_does_not_fit_is_a_row_with_advice(tmp_path):
+    needs_libtpu()
+    process = command("--topology=v5e:1x1", "--config.batch_size=16777216", f"--output={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    (row,) = json.loads((tmp_path / "readiness.json").read_text())
+    assert (row["chips"], row["fits"]) == (1, False)
+    assert row["needed"] > row["available"]
+    assert 15 * GIB < row["available"] <= 16 * GIB
+    assert any("--config.accumulation_steps=" in line for line in row["advice"])
+    assert "v5e:1x1: does not fit" in process.stdout
+    assert "DOES NOT FIT" in process.stdout
+
+
+def test_the_table_is_printed_and_saved(compiled):
+    rows, printed, folder = compiled
+    text = (folder / "readiness.md").read_text()
+    assert printed.endswith(text)
+    assert "v5e:2x2: compiled in" in printed
+    assert "| 1 all-reduce: " in text
+    assert rows[0]["versions"].keys() == {"jax", "libtpu"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--topology=v9:2x2"], "error: topology 'v9:2x2' is not known; it is CHIP:SHAPE"),
+        (["--topology=v5e:2x2", "--config.batch_size=10"], "error: batch_size 10 is not divisible by the 4 devices"),
+    ],
+)
+def test_errors_are_one_line(arguments, message):
+    needs_libtpu()
+    process = command(*arguments)
+    assert process.returncode == 1
+    assert process.stderr.startswith(message)
+    assert process.stderr.count("\n") == 1
+
+
+def test_gpus_have_no_cycles(tmp_path):
+    """Skipped where the plugin is not installed; it is large."""
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        pytest.skip("the CUDA plugin is not installed: pip install -e .[cuda]")
+    process = command("--topology=h100:8", f"--output={tmp_path}")
+    assert process.returncode == 0, process.stderr
+    (row,) = json.loads((tmp_path / "readiness.json").read_text())
+    assert (row["fits"], row["cycles"], row["at_most"], row["seconds"]["step"]) == (True, None, True, None)
+    assert row["collectives"].keys() == {"all-reduce"}
+    assert row["memory"]["arguments"] >= row["params"] + row["optimizer"] + row["batch"]
+    assert "| not given" in process.stdout
