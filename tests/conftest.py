@@ -2,6 +2,9 @@ import os
 import signal
 import tempfile
 
+# With libtpu installed, JAX looks for TPUs and complains that there are none.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 # Tests compile hundreds of small programs and run most of them once: LLVM's optimiser costs more than it gives, and
 # what one process has compiled, the next need not. pytest-xdist's workers share what their parent has set.
 if "PYTEST_XDIST_WORKER" not in os.environ:
