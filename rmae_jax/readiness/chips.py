@@ -1,11 +1,12 @@
 """What is known of chips: speed, memory, links, and the machines that they are sold in.
 
 Sources, read in November 2026. TPU: the tables of cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and, for processors of
-a machine, of cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus; links count what a chip can send, half of the
-bidirectional bandwidth. The clock is what follows from the peak and the multiply-adds that the matrix units do in a
-cycle (4 units of 128 x 128 per core; v6e: as many as 16 of these); the compiler's own estimates of a bf16 product of
-8192 x 8192 x 8192 reach 0.70 (v6e) to 0.90 (v4, v5p) of that many. GPU: NVIDIA's data sheets of the SXM modules (dense
-bf16, NVLink), in machines of eight with 208 (a3-highgpu-8g) and 96 (a2-ultragpu-8g) virtual processors.
+a machine, of cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (those of v4, v5e and v6e from memory); links
+count what a chip can send, half of the bidirectional bandwidth. The clock is what follows from the peak and the
+multiply-adds that the matrix units do in a cycle (4 units of 128 x 128 per core; v6e: as many as 16 of these); the
+compiler's own estimates of a bf16 product of 8192 x 8192 x 8192 reach 0.70 (v6e) to 0.90 (v4, v5p) of that many. GPU:
+NVIDIA's data sheets of the SXM modules (dense bf16, NVLink), in machines of eight with 208 (a3-highgpu-8g) and 96
+(a2-ultragpu-8g) virtual processors.
 """
 
 import dataclasses

@@ -18,7 +18,7 @@ from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
-from rmae_jax.training.mesh import hosts_in_order, to_devices, training_mesh
+from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.shown import Shown
@@ -108,14 +108,13 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         if start == durations.steps:
             hosts.say(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
             return state
-        order = hosts_in_order(mesh)
         batches = data.batches(
             source,
             seed=config.seed,
             batch_size=config.batch_size,
             start_step=start,
-            host=order.index(jax.process_index()),
-            num_hosts=len(order),
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
             workers=config.data.workers,
             region_filter=region_filter(config),
             on_error=config.data.on_error,

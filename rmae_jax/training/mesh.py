@@ -1,6 +1,5 @@
 """Devices as a mesh, and how a batch lies on it."""
 
-import itertools
 from collections.abc import Sequence
 
 import jax
@@ -26,18 +25,11 @@ def training_mesh(config: ml_collections.ConfigDict, devices: Sequence[jax.Devic
       ConfigError: the shape does not fit the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    shape, types = mesh_shape(config, len(devices)), (AxisType.Auto,) * len(AXES)
-    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-    hosts = hosts_in_order(mesh)
-    if len(hosts) > len(set(hosts)):  # JAX put neighbours beside each other; a host's rows must be in one piece
-        devices = sorted(devices, key=lambda device: (device.process_index, device.id))
-        mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
-    return mesh
-
-
-def hosts_in_order(mesh: Mesh) -> list[int]:
-    """The hosts' indices, in the order in which their rows make up a batch."""
-    return [host for host, _ in itertools.groupby(device.process_index for device in mesh.devices.flat)]
+    # Not jax.make_mesh: it thinks of wires alone, and spreads a host's rows of a batch over all of it. A host's devices
+    # are neighbours, too.
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+    shape = mesh_shape(config, len(devices))
+    return Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rmae_jax.readiness import topologies
 from rmae_jax.readiness.chips import CHIPS, GIB
 
 TOY = {
@@ -130,3 +131,22 @@ def test_gpus_have_no_cycles(tmp_path):
     assert row["collectives"].keys() == {"all-reduce"}
     assert row["memory"]["arguments"] >= row["params"] + row["optimizer"] + row["batch"]
     assert "| not given" in process.stdout
+
+
+def test_each_host_of_a_slice_has_its_rows_of_a_batch_in_one_piece():
+    """On TPUs, JAX's own meshes have not: a host would not know which rows to read."""
+    needs_libtpu()
+    program = """
+from configs import rmae_b
+from rmae_jax.readiness import topologies
+from rmae_jax.training.mesh import training_mesh
+config = rmae_b.get_config()
+for name in ("v5e:4x4", "v5p:2x2x4", "v6e:8x8"):
+    for config.mesh.fsdp in (1, 4, 16):
+        mesh = training_mesh(config, topologies.devices(topologies.parse(name)))
+        hosts = [device.process_index for device in mesh.devices.flat]
+        assert hosts == sorted(hosts) and mesh.shape["fsdp"] == config.mesh.fsdp, (name, hosts)
+"""
+    environment = os.environ | topologies.ENVIRONMENT
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
