@@ -2,10 +2,13 @@
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from rmae_jax import recipe_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe to follow, a file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-CONFIG if not given.")
@@ -13,20 +16,6 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several hosts.")
 NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Number of hosts, a process each.", lower_bound=1)
 HOST = flags.DEFINE_integer("host", None, "Which of them this is, from 0.", lower_bound=0)
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; a config file or key that does not exist is one line, not a traceback."""
-    try:
-        positional = flags.FLAGS(argv)
-        if CONFIG.value is None:
-            raise flags.Error("--config is required, for example --config=configs/rmae_tiny.py")
-        CONFIG.value.keys()  # a file that could not be read is complained of only here
-        if positional[1:]:
-            raise flags.Error(f"unexpected argument {positional[1]!r}; flags begin with --")
-    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    return positional
 
 
 def main(argv: list[str]) -> None:
@@ -62,4 +51,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=partial(recipe_flags.parse, required={"config": "configs/rmae_tiny.py"}))

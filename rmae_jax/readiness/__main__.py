@@ -9,11 +9,13 @@ Compiles the real training step for each topology and prints one table; no TPU o
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
+from rmae_jax import recipe_flags
 from rmae_jax.readiness import topologies
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
@@ -25,22 +27,6 @@ NUM_EXAMPLES = flags.DEFINE_integer(
 )
 FIT = flags.DEFINE_bool("fit", False, "Where a step does not fit, try what needs less memory until one does.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write readiness.md and readiness.json to.")
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Parses the flags; what is wrong with them is one line, not a traceback."""
-    try:
-        positional = flags.FLAGS(argv)
-        if CONFIG.value is None:
-            raise flags.Error("--config is required, for example --config=configs/rmae_b.py")
-        CONFIG.value.keys()  # a file that could not be read is complained of only here
-        if not TOPOLOGY.value:
-            raise flags.Error("--topology is required, for example --topology=v5e:16x16")
-        if positional[1:]:
-            raise flags.Error(f"unexpected argument {positional[1]!r}; flags begin with --")
-    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    return positional
 
 
 def main(argv: list[str]) -> None:
@@ -70,4 +56,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    required = {"config": "configs/rmae_b.py", "topology": "v5e:16x16"}
+    app.run(main, flags_parser=partial(recipe_flags.parse, required=required))

@@ -1,5 +1,6 @@
 """Small datasets of synthetic photographs, written with the record schema alone."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import simplejpeg
 
 from rmae_jax import records, tfrecord
+from rmae_jax.data import TFRecordSource, batches
 
 
 def make_record(number: int, height: int = 40, width: int = 56, num_layers: int = 3) -> records.Record:
@@ -48,3 +50,20 @@ def write_dataset(folder: Path, shards: list[list[records.Record]], name: str = 
     }
     (folder / tfrecord.metadata_name(name, split)).write_text(json.dumps(metadata))
     return folder
+
+
+def first_batches(source: TFRecordSource, count: int, **arguments) -> list[dict[str, np.ndarray]]:
+    """The first batches of a stream."""
+    stream = batches(source, **arguments)
+    found = list(itertools.islice(stream, count))
+    stream.close()
+    return found
+
+
+def assert_same(found: list[dict], expected: list[dict]) -> None:
+    """Equal batches, to the last bit."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])

@@ -1,7 +1,6 @@
 """The stream of batches: the same for every number of hosts and workers, and from every step."""
 
 import gc
-import itertools
 import multiprocessing
 import os
 import signal
@@ -12,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from small_datasets import make_record, write_dataset
+from small_datasets import assert_same, first_batches, make_record, write_dataset
 
 from rmae_jax.data import DatasetError, TFRecordSource, batches
 
@@ -26,18 +25,7 @@ def source(tmp_path_factory) -> TFRecordSource:
 
 
 def take(source: TFRecordSource, count: int, **changes) -> list[dict[str, np.ndarray]]:
-    stream = batches(source, **(ARGUMENTS | changes))
-    found = list(itertools.islice(stream, count))
-    stream.close()
-    return found
-
-
-def assert_same(found: list[dict], expected: list[dict]) -> None:
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+    return first_batches(source, count, **(ARGUMENTS | changes))
 
 
 @pytest.fixture(scope="module")

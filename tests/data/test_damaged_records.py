@@ -1,11 +1,10 @@
 """Damaged records in the stream: named, or replaced by a rule that anybody can compute."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
-from small_datasets import make_record, write_dataset
+from small_datasets import assert_same, first_batches, make_record, write_dataset
 
 from rmae_jax.data import DatasetError, RecordError, TFRecordSource, batches, center_examples
 from rmae_jax.data.examples import RandomExamples
@@ -35,17 +34,7 @@ def source(tmp_path_factory) -> TFRecordSource:
 
 
 def take(source: TFRecordSource, count: int, **changes) -> list[dict[str, np.ndarray]]:
-    stream = batches(source, **(ARGUMENTS | {"on_error": "skip"} | changes))
-    found = list(itertools.islice(stream, count))
-    stream.close()
-    return found
-
-
-def assert_same(found: list[dict], expected: list[dict]) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+    return first_batches(source, count, **(ARGUMENTS | {"on_error": "skip"} | changes))
 
 
 @pytest.fixture(scope="module")
