@@ -10,7 +10,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python main.py --config=configs/rmae_tiny.py
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -172,7 +172,8 @@ def remove_tree(folder: AnyPath) -> None:
             shutil.rmtree(copies)
         folder.remove_tree()
     else:
-        shutil.rmtree(folder)
+        with suppress(FileNotFoundError):  # another process that found the job done deletes it, too
+            shutil.rmtree(folder)
 
 
 def local(path: AnyPath) -> Path:

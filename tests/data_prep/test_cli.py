@@ -139,9 +139,12 @@ def test_two_runs_at_once_are_refused(folder, tmp_path):
     flags = {"images": folder, "output": tmp_path / "out", "shards": 10, "workers": 1}
     process = start(**flags)
     wait_for(lambda: shards(tmp_path / "out"))
-    assert "another process is preparing regions-train" in run(1, **flags).stderr
-    process.kill()
-    process.communicate()
+    process.send_signal(signal.SIGSTOP)
+    try:
+        assert "another process is preparing regions-train" in run(1, **flags).stderr
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_closing_line_and_a_second_run(folder, tmp_path):
