@@ -99,6 +99,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         recipe.save(config, run)
     agreement.check_shared(run)
     with Checkpoints(run) as checkpoints, StopSignals() as stop:
+        agreement.agree({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
