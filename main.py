@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
         print(stopped)
         sys.exit(0 if stopped.signum == signal.SIGTERM else 130)
     except KeyboardInterrupt:
-        print("stopped before the first step; nothing to save")
+        print("stopped at once; the same command goes on from the last checkpoint, if there is one")
         sys.exit(130)
 
 

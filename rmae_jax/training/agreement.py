@@ -1,6 +1,7 @@
 """What hosts must have in common is compared before they train: differences would show as a hang, or not at all."""
 
 import hashlib
+import json
 import os
 import time
 from importlib.metadata import version
@@ -26,6 +27,7 @@ def program(config: ml_collections.ConfigDict) -> dict[str, str]:
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         code.update(file.read_bytes())
     keys = {f"config.{key}": str(value) for key, value in flat(config.to_dict()).items() if key not in HOST_KEYS}
+    keys["config.data.path"] = "given" if config.data.path else ""
     return {name: version(name) for name in LIBRARIES} | {"rmae_jax's code": code.hexdigest()[:8]} | keys
 
 
@@ -44,12 +46,12 @@ def agree(facts: dict[str, str], topic: str) -> None:
     store, count = distributed.global_state.client, distributed.global_state.num_processes
     told = [f"rmae_jax/{topic}/{host}" for host in range(count)]
     own = {"name": os.uname().nodename} | facts
-    store.key_value_set(told[distributed.global_state.process_id], "\n".join(f"{k}\t{v}" for k, v in own.items()))
+    store.key_value_set(told[distributed.global_state.process_id], json.dumps(own))
     if hosts.is_first():
         answers = []
         for host in range(count):
             answer = _wait_for(told[host], f"host {host} did not come to the exchange of {topic}")
-            answers.append(dict(line.split("\t", 1) for line in answer.splitlines()))
+            answers.append(json.loads(answer))
         store.key_value_set(f"rmae_jax/{topic}/verdict", differences(answers) or "agreed")
     verdict = _wait_for(f"rmae_jax/{topic}/verdict", f"host 0 said nothing of {topic}")
     if verdict != "agreed":

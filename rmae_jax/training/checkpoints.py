@@ -1,6 +1,7 @@
 """Checkpoints of a run: the one file that knows Orbax, whose names still move."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +157,10 @@ class Checkpoints:
         for path in self._folder.glob(f"*{UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)  # what stays, as it is still being written, goes next time
 
-    def _not_written(self, error: Exception) -> CheckpointError:
+    def _not_written(self, error: Exception) -> Exception:
+        """What to raise instead of an error of Orbax: `hosts.lost` where that waited for a host in vain."""
+        if hosts.several() and re.search("[Bb]arrier|heartbeat|Gloo", _reason(error)):
+            return hosts.lost(error)
         if hosts.is_first():
             self._remove_unfinished()
         return CheckpointError(

@@ -4,20 +4,18 @@ Nothing here moves arrays between devices: hosts talk through the coordinator of
 devices are looked for and after they are stuck.
 """
 
-import atexit
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
 from jax._src import distributed  # the coordinator's key-value store has no public name
+from jax._src.clusters import cloud_tpu_cluster
 
 from rmae_jax.training.last_words import LastWords
 from rmae_jax.training.signals import Interrupted
@@ -26,6 +24,7 @@ CONNECT_SECONDS = 300  # within which all hosts must have started
 HEARTBEAT_SECONDS = 30  # without a sign of life, after which a host is lost
 WATCH_SECONDS = 2  # between looks at whether another host has failed
 LINGER_SECONDS = 2 * WATCH_SECONDS  # for which a failed coordinator waits, so that the others learn why
+_STATUS = "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL|RESOURCE_EXHAUSTED|UNAVAILABLE|UNKNOWN): "
 _FAILED = "rmae_jax/failed"  # key under which a host says why it ends
 
 
@@ -130,7 +129,7 @@ def remember(advice: str) -> None:
 def is_of_devices(error: BaseException | None) -> bool:
     """Whether devices or what connects them failed; JAX raises a plain ValueError where arrays are fetched."""
     return isinstance(error, jax.errors.JaxRuntimeError) or (
-        isinstance(error, ValueError) and re.match("[A-Z_]+: ", str(error)) is not None  # a status code
+        type(error) is ValueError and re.match(_STATUS, str(error)) is not None
     )
 
 
@@ -173,8 +172,7 @@ def _way_to_connect(coordinator: str | None, num_hosts: int | None, host: int | 
         )
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun's; SLURM_NTASKS is there in a batch script too
         return lambda: jax.distributed.initialize(cluster_detection_method="slurm", **seconds)
-    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev/vfio").glob("[0-9]*")]
-    if chips and importlib.util.find_spec("libtpu") is not None:
+    if any(cluster.is_env_present() for cluster in (cloud_tpu_cluster.GceTpuCluster, cloud_tpu_cluster.GkeTpuCluster)):
         return lambda: jax.distributed.initialize(**seconds)
     return None
 
@@ -192,6 +190,8 @@ def _watch() -> None:
         if failed:
             connection.last_words.close()
             print(f"error: {failed[0][1]}{_advice()}", file=sys.stderr, flush=True)
+            if is_first():
+                time.sleep(LINGER_SECONDS)  # the others ask this process, too
             os._exit(1)
         time.sleep(WATCH_SECONDS)
 
@@ -212,14 +212,20 @@ def _leave_at_once(error: BaseException) -> None:
             time.sleep(LINGER_SECONDS)
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
-    atexit.register(leave)
+    # Not atexit's: Python waits for threads before those, and Orbax's may wait for a host that is gone.
+    threading._register_atexit(leave)
 
 
 def _part() -> None:
     global _several
     last_words, _several = _several.last_words, None
-    jax.distributed.shutdown()
-    last_words.close()
+    last_words.set(f"error: {this_host()}: all is saved, but another host was lost in the end")  # should JAX abort
+    try:
+        jax.distributed.shutdown()
+    except jax.errors.JaxRuntimeError as error:
+        raise HostError(f"all is saved, but another host was lost in the end ({first_line(error)})") from error
+    finally:
+        last_words.close()
 
 
 def _advice() -> str:

@@ -6,6 +6,7 @@ machine out of memory kills. A small process beside this one then says the one l
 
 import subprocess
 import sys
+from contextlib import suppress
 
 # Says the last line that came when the pipe ends, as it does however the writer ends. An empty line is not said.
 _LISTENER = """
@@ -33,11 +34,13 @@ class LastWords:
 
     def set(self, words: str) -> None:
         """Replaces what is to be said: one line."""
-        self._listener.stdin.write(" ".join(words.split()) + "\n")
-        self._listener.stdin.flush()
+        with suppress(OSError, ValueError):  # the listener was killed, or closed by another thread
+            self._listener.stdin.write(" ".join(words.split()) + "\n")
+            self._listener.stdin.flush()
 
     def close(self) -> None:
         """Nothing will be said."""
         self.set("")
-        self._listener.stdin.close()
+        with suppress(OSError):
+            self._listener.stdin.close()
         self._listener.wait()

@@ -141,6 +141,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
+                    agreement.agree(
+                        {}, "listing images"
+                    )  # the first to end would end the others before theirs is written
                     raise TrainingError(
                         f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
                         "--config.base_lr in another --workdir"

@@ -1,5 +1,6 @@
 """Checkpoints that are damaged, that cannot be written, and what a killed process leaves."""
 
+import gc
 import resource
 import shutil
 from contextlib import contextmanager
@@ -20,6 +21,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """They are collected here, not within a test of another file, which such warnings would fail."""
+    yield
+    gc.collect()
 
 
 def toy(step: int) -> TrainState:

@@ -11,8 +11,10 @@ import pytest
 from runs import assert_close, finish, learned, outcomes, start_hosts, start_slurm_step, step_logged, wait_until
 
 from configs import rmae_tiny
+from rmae_jax.data import DatasetError
 from rmae_jax.training import HostError, agreement, connected
 from rmae_jax.training.checkpoints import newest
+from rmae_jax.training.hosts import is_of_devices
 
 # Rounding grows with every step: few of them, and none larger than need be.
 RUN = {"steps": 12, "base_lr": 0.002, "pictures_every": 6}
@@ -65,7 +67,7 @@ def other_version(dataset: Path, folder: Path) -> Path:
     ("difference", "message", "own"),
     [
         ("config", r"host 1 \(.*\) has config.base_lr 3.0 instead of 0.002", None),
-        ("no dataset", r"host 1 \(.*\) failed: /nowhere: no such folder", "/nowhere: no such folder"),
+        ("no dataset", r"host 2 \(.*\) failed: NOWHERE: no such folder", "NOWHERE: no such folder"),
         ("dataset", r"host 1 \(.*\) has split train 6 records, crc \w{8} instead of 6 records, crc \w{8}$", None),
         ("folder", r"host 1 \(.*\) does not see what host 0 writes to .*/run; all hosts must share the folder", None),
     ],
@@ -75,13 +77,15 @@ def test_a_host_that_is_not_like_the_others_is_named_by_all(command, dataset, tm
     if difference == "config":
         changes = {"base_lr": 3.0}
     elif difference == "no dataset":
-        changes = {"data.path": "/nowhere"}
+        changes = {"data.path": "NOWHERE"}
     elif difference == "dataset":
         changes = {"data.path": other_version(dataset, tmp_path / "other")}
     else:
         elsewhere = tmp_path / "elsewhere" / "run"
-    found = outcomes(start_hosts([command(tmp_path / "run", **RUN), command(elsewhere, **RUN | changes)]), seconds=120)
-    for (status, output), expected in zip(found, (message, own or message), strict=True):
+    common = RUN | {"batch_size": 6}
+    alike = [command(tmp_path / "run", **common)] * (2 if own else 1)
+    found = outcomes(start_hosts([*alike, command(elsewhere, **common | changes)]), seconds=120)
+    for (status, output), expected in zip(found, [message] * len(alike) + [own or message], strict=True):
         assert status == 1, output
         (line,) = [line for line in output.splitlines() if not line.startswith("[Gloo]")]
         assert line.startswith("error: ") and re.search(expected, line), line
@@ -97,7 +101,7 @@ def test_other_libraries_are_named():
     assert agreement.differences([here] + 8 * [there]).endswith("; and 3 hosts more")
     facts = agreement.program(rmae_tiny.get_config())
     assert {"jax", "jaxlib", "numpy", "rmae_jax's code", "config.model.width"} <= facts.keys()
-    assert "config.data.path" not in facts  # each host may keep a copy of its own
+    assert facts["config.data.path"] == ""  # or "given": each host may keep a copy of its own
 
 
 def last_words(outcome: tuple[int, str]) -> str:
@@ -150,6 +154,14 @@ def test_a_run_outlives_its_hosts(command, tmp_path):
 def test_what_cannot_be_is_said(arguments, message):
     with pytest.raises(HostError, match=message), connected(**arguments):
         pass
+
+
+def test_errors_of_devices():
+    """Where arrays are fetched, they are plain ValueErrors; a dataset's name is none of them."""
+    assert is_of_devices(ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer"))
+    assert not is_of_devices(DatasetError("INTERNAL: no such folder"))
+    assert not is_of_devices(ValueError("COCO: no such folder"))
+    assert not is_of_devices(None)
 
 
 def test_hosts_that_never_come():
