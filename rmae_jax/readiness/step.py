@@ -53,11 +53,11 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
     state, batch = abstract_state(config, optimizer, mesh), abstract_batch(config, mesh)
 
     _say(topology, "tracing the step")
-    once = ml_collections.ConfigDict(config.to_dict() | {"remat": "none", "accumulation_steps": 1})
     traced = train_step(config, optimizer, mesh).trace(state, batch)
     flops = product_flops(traced.jaxpr.jaxpr)
     model_flops = flops
     if config.remat != "none":
+        once = ml_collections.ConfigDict(config.to_dict() | {"remat": "none", "accumulation_steps": 1})
         model_flops = product_flops(train_step(once, optimizer, mesh).trace(state, batch).jaxpr.jaxpr)
     found = {
         "params": _local_bytes(state.params),

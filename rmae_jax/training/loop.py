@@ -90,7 +90,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
     shown = Shown(config, run, held, **view)
-    agreement.agree({f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}, "datasets")
+    if hosts.several():  # alone, nobody needs the crc of an index that may be gigabytes
+        facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}
+        agreement.agree(facts, "datasets")
 
     # State.
     optimizer = adamw(config, durations)
@@ -141,9 +143,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
-                    agreement.agree(
-                        {}, "listing images"
-                    )  # the first to end would end the others before theirs is written
+                    agreement.agree({}, "listing images")  # who ends first would end the others before they have
                     raise TrainingError(
                         f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
                         "--config.base_lr in another --workdir"

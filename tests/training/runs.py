@@ -111,3 +111,15 @@ def assert_close(found: Learned, expected: Learned) -> None:
         assert line.keys() == other.keys()
         assert all(np.isclose(line[key], other[key], rtol=1e-4) for key in line), (line, other)
     assert all(np.allclose(a, b, atol=5e-4) for a, b in zip(found[1], expected[1], strict=True))
+
+
+def flip(file: Path, byte: int, bit: int) -> None:
+    """Damages a file."""
+    data = bytearray(file.read_bytes())
+    data[byte] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def largest(folder: Path) -> Path:
+    """The file of a folder that holds most: of a checkpoint, its arrays."""
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)

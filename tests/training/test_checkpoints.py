@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
+from runs import flip, largest
 
 from rmae_jax.training.checkpoints import CheckpointError, Checkpoints, load_params, newest
 from rmae_jax.training.checksums import checksums
@@ -48,16 +49,6 @@ def same(a, b) -> bool:
 def restore(run: Path) -> TrainState:
     with Checkpoints(run) as checkpoints:
         return checkpoints.restore(abstract())
-
-
-def flip(file: Path, byte: int, bit: int) -> None:
-    data = bytearray(file.read_bytes())
-    data[byte] ^= 1 << bit
-    file.write_bytes(data)
-
-
-def largest(folder: Path) -> Path:
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import functools
 import resource
 import signal
-import time
 
 import numpy as np
 import pytest
-from runs import assert_same, finish, learned, signal_at, start
+from runs import assert_same, finish, flip, largest, learned, signal_at, start, wait_until
 
 from rmae_jax.training import metrics
 from rmae_jax.training.checkpoints import newest
@@ -48,10 +47,7 @@ def test_a_run_goes_on_after_a_full_disk_and_from_the_checkpoint_before_a_damage
     """No file of the running process may grow any more: what a full disk does, without one."""
     run = tmp_path / "run"
     process = start(command(run, **LONG))
-    deadline = time.monotonic() + 240
-    while not (run / "checkpoints" / "20").exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.01)
+    wait_until((run / "checkpoints" / "20").exists, process)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1, output
@@ -62,10 +58,8 @@ def test_a_run_goes_on_after_a_full_disk_and_from_the_checkpoint_before_a_damage
     assert f"the last good checkpoint is {good}. " in error and "run the same command" in error
     assert "Traceback" not in output
 
-    values = max(good.rglob("*"), key=lambda path: path.stat().st_size)
-    data = bytearray(values.read_bytes())
-    data[len(data) // 2] ^= 1
-    values.write_bytes(data)
+    values = largest(good)
+    flip(values, values.stat().st_size // 2, 0)
     output = finish(command(run, **LONG))
     before = good.with_name(str(int(good.name) - 10))
     assert f"DAMAGED CHECKPOINT: {good} " in output and f"{before} is used instead" in output
