@@ -10,12 +10,14 @@ _PUBLIC = {
     "RMAE": "rmae_jax.model",
     "Mask": "rmae_jax.model",
     "Outputs": "rmae_jax.model",
+    "complete": "rmae_jax.completion",
+    "features": "rmae_jax.encoding",
     "interop": "rmae_jax.interop",
     "load": "rmae_jax.loading",
     "pretrain": "rmae_jax.training",
 }
 
-__all__ = ["RMAE", "Mask", "Outputs", "interop", "load", "pretrain"]
+__all__ = ["RMAE", "Mask", "Outputs", "complete", "features", "interop", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> object:

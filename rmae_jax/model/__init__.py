@@ -3,6 +3,7 @@
 from rmae_jax.model.inputs import denormalize, normalize, unpack_regions
 from rmae_jax.model.masks import Mask, draw_masks
 from rmae_jax.model.regions import region_probability
+from rmae_jax.model.resize import at_size
 from rmae_jax.model.rmae import RMAE, Outputs, Reconstruction
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Mask",
     "Outputs",
     "Reconstruction",
+    "at_size",
     "denormalize",
     "draw_masks",
     "normalize",

@@ -1,0 +1,113 @@
+"""What a model completes, as images: colours and regions, with the visible patches in their places."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_probability
+from rmae_jax.model.patches import patchify, unpatchify
+from rmae_jax.model.rmae import Reconstruction
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """What is visible of a batch, and what a model makes of it; None where it has no such branch.
+
+    Attributes:
+      hidden: (B, H, W), the pixels of masked patches.
+      pixels: (B, H, W, 3) in 0..1, visible patches as they are.
+      regions_hidden: (B, H, W), the pixels of patches that are masked in the region maps.
+      regions: (B, K, H, W), probabilities that a pixel is in the region; visible patches as they are, 0 and 1.
+    """
+
+    hidden: Bool[np.ndarray, "batch height width"]
+    pixels: Float[np.ndarray, "batch height width 3"] | None
+    regions_hidden: Bool[np.ndarray, "batch height width"]
+    regions: Float[np.ndarray, "batch regions height width"] | None
+
+
+def complete(
+    model: RMAE,
+    images: UInt8[np.ndarray, "batch height width 3"],
+    maps: Float[np.ndarray, "batch regions height width"] | None,
+    mask: Mask,
+    region_mask: Mask | None = None,
+) -> Completion:
+    """Completes photographs and region maps from their visible patches.
+
+    A model trained with norm_pix_loss predicts patches up to their mean and contrast: see `unnormalized` for where the
+    picture's come from. Sizes other than the model's are taken with interpolated positions.
+
+    Args:
+      model: any objective.
+      images: photographs.
+      maps: of 0 and 1; not looked at by the "mae" objective.
+      mask: of the images.
+      region_mask: of the maps; by default of `mask`'s permutation and the model's region_mask_ratio.
+
+    Raises:
+      ValueError: the size is not a multiple of the patch size, or the objective needs maps and there are none.
+    """
+    model = at_size(model, *images.shape[1:3])
+    config, patch = model.config, model.config.patch_size
+    grid = images.shape[1] // patch, images.shape[2] // patch
+    if region_mask is None:
+        region_mask = mask.with_ratio(config.region_mask_ratio)
+    inputs = normalize(jnp.asarray(images))
+    predicted = _reconstruct(model, inputs, None if config.objective == "mae" else maps, mask, region_mask)
+    masked, pixels, regions = np.asarray(mask.masked), None, None
+    regions_hidden = _to_pixels(np.asarray(region_mask.masked), grid, patch)
+    if predicted.pixels is not None:
+        inputs, pixels = np.asarray(inputs), np.asarray(predicted.pixels, np.float32)
+        if config.norm_pix_loss:
+            pixels = unnormalized(pixels, inputs, masked, patch)
+        pixels = np.where(masked[..., None], pixels, patchify(inputs, patch))
+        pixels = np.asarray(denormalize(unpatchify(pixels, grid, patch)))
+    if predicted.regions is not None:
+        regions = region_probability(predicted.regions.astype(jnp.float32), config.region_loss)
+        regions = np.asarray(unpatchify(regions, grid, patch)[..., 0])
+        regions = np.where(regions_hidden[:, None], regions, maps)
+    return Completion(_to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
+
+
+@jax.jit
+def _reconstruct(
+    model: RMAE, images: jax.Array, regions: jax.Array | None, mask: Mask, region_mask: Mask
+) -> Reconstruction:
+    return model.reconstruct(images, regions, mask, region_mask)
+
+
+def unnormalized(
+    predicted: Float[np.ndarray, "batch patches pixels"],
+    images: Float[np.ndarray, "batch height width 3"],
+    hidden: Bool[np.ndarray, "batch patches"],
+    patch_size: int,
+) -> Float[np.ndarray, "batch patches pixels"]:
+    """Predictions of normalised pixels as colours, for pictures.
+
+    A model trained with norm_pix_loss predicts each patch up to its mean and variance, which nobody knows for a hidden
+    patch. They are interpolated from the visible patches of the same image (weights 1 / distance^4), never taken from
+    the truth.
+    """
+    patches = np.asarray(patchify(images, patch_size))
+    side = images.shape[2] // patch_size
+    places = np.stack(np.divmod(np.arange(patches.shape[1]), side), axis=1).astype(np.float32)
+    distances = ((places[:, None] - places[None]) ** 2).sum(axis=-1)
+    weights = np.where(hidden[:, None, :], 0, 1 / (distances + 1e-3) ** 2)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    colours = patches.reshape(*patches.shape[:2], -1, 3)
+    mean = np.einsum("bij,bjc->bic", weights, colours.mean(axis=2))
+    std = weights @ patches.std(axis=-1, keepdims=True)
+    # The prediction's own mean carries how the three colours differ; the visible patches' means say it better.
+    detail = predicted.reshape(colours.shape)
+    detail = detail - detail.mean(axis=2, keepdims=True)
+    return (detail * std[..., None] + mean[:, :, None]).reshape(predicted.shape)
+
+
+def _to_pixels(
+    masked: Bool[np.ndarray, "batch patches"], grid: tuple[int, int], patch: int
+) -> Bool[np.ndarray, "batch height width"]:
+    return masked.reshape(-1, *grid).repeat(patch, axis=1).repeat(patch, axis=2)
