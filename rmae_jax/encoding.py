@@ -11,7 +11,7 @@ from rmae_jax.model.pixels import PixelEncoder
 
 def features(
     model: RMAE, images: Shaped[Array | np.ndarray, "batch height width 3"]
-) -> Float[Array, "batch tokens width"]:
+) -> Float[Array, "batch tokens features"]:
     """Encodes images of which nothing is masked.
 
     Args:
@@ -36,5 +36,7 @@ def as_input(images: Shaped[Array | np.ndarray, "*batch 3"]) -> Float[Array, "*b
 
 
 @jax.jit
-def _encode(encoder: PixelEncoder, images: Float[Array, "batch height width 3"]) -> Float[Array, "batch tokens width"]:
+def _encode(
+    encoder: PixelEncoder, images: Float[Array, "batch height width 3"]
+) -> Float[Array, "batch tokens features"]:
     return encoder(images)
