@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULTS["regions"],
         metavar="KIND[:PATH],...",
         help=f"of {', '.join(REGIONS)}, one or several; or none. instances and panoptic take COCO's annotation "
-        "file, label_maps a folder, sam a folder (default: the JSON files beside the images) (default: %(default)s)",
+        "file, label_maps and semantic a folder, sam a folder (default: the JSON files beside the images) "
+        "(default: %(default)s)",
     )
     regions.add_argument(
         "--scales",

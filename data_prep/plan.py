@@ -17,13 +17,14 @@ from data_prep.regions.label_maps import LabelMaps
 from data_prep.regions.panoptic import Panoptic
 from data_prep.regions.region_source import MapMaker, RegionSource
 from data_prep.regions.sam import Sam
+from data_prep.regions.semantic import Semantic
 from data_prep.shards import Shard
 from data_prep.sources.folder import open_classes, open_coco, open_folder
 from data_prep.sources.source import Input, Source
 from data_prep.sources.tfds import open_tfds
 from data_prep.sources.webdataset import open_webdataset
 
-REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps")
+REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps", "semantic")
 # Pillow refuses more than twice its own limit.
 MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MOST_SHARDS = 99_999
@@ -230,11 +231,11 @@ def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSo
         path = path or options.annotations
     if path is None:
         raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
-    maps = {"label_maps": path, "panoptic": path.with_suffix("")}.get(kind)
+    maps = {"label_maps": path, "semantic": path, "panoptic": path.with_suffix("")}.get(kind)
     listed = options.annotations is not None or options.images is None
     if maps is not None and not listed and files.is_below(maps, options.images):
         raise PrepError(f"regions {kind}:{path}: {maps} lies in the image folder; its maps would be taken for images")
-    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps}[kind](path)
+    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps, "semantic": Semantic}[kind](path)
 
 
 def _named(part: RegionSource) -> Iterator[Input]:

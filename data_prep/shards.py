@@ -138,7 +138,7 @@ def make_record(shard: Shard, item: Item) -> records.Record:
         width=pixels.shape[1],
         region_layers=tuple(_repeat(len(maps) for maps in layers)),
         packed_regions=records.pack_regions(maps),
-        num_regions=tuple(int(np.max(one)) for one in maps),
+        num_regions=tuple(int(np.count_nonzero(np.bincount(one.reshape(-1))[1:])) for one in maps),
         label=item.label,
     )
 

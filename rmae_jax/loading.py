@@ -8,7 +8,7 @@ from flax import nnx
 
 from rmae_jax.model import RMAE
 from rmae_jax.training import config as recipe
-from rmae_jax.training.checkpoints import load_params
+from rmae_jax.training.checkpoints import CheckpointError, load_params, newest
 
 
 def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
@@ -22,8 +22,25 @@ def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
       CheckpointError: the run has no complete checkpoint, or it is damaged.
     """
     checkpoint = Path(checkpoint)
-    config = recipe.load(checkpoint.parent.parent if checkpoint.name.isdigit() else checkpoint)
+    config = recipe.load(_run(checkpoint))
     graphdef, shapes = nnx.split(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nnx.to_pure_dict(shapes))
     return nnx.merge(graphdef, load_params(checkpoint, wanted)), config
+
+
+def locate(checkpoint: str | Path) -> tuple[Path, int]:
+    """The run's folder and the step of a checkpoint: of a run's folder (newest step) or of one step's folder.
+
+    Raises:
+      CheckpointError: the run has no complete checkpoint.
+    """
+    checkpoint = Path(checkpoint)
+    found = checkpoint if checkpoint.name.isdigit() else newest(checkpoint)
+    if found is None:
+        raise CheckpointError(f"{checkpoint} has no complete checkpoint in checkpoints/")
+    return _run(checkpoint), int(found.name)
+
+
+def _run(checkpoint: Path) -> Path:
+    return checkpoint.parent.parent if checkpoint.name.isdigit() else checkpoint

@@ -7,7 +7,8 @@ A record is stored as a serialised `tf.train.Example` with these features:
     height, width  int64      of the decoded image
     regions/shape  int64[3]   S, H, W: number of label maps and their size
     regions/value  bytes      zlib of little-endian uint16 label maps, C order; 0 = no region
-    num_regions    int64[S]   regions per label map
+    num_regions    int64[S]   regions per label map; they are numbered 1..n, or by 1 + class in a layer of the method
+                              "semantic"
     region_layers  int64[S]   which of the dataset's named layers each label map belongs to, ascending; where another
                               writer leaves it out, map s belongs to layer s
     label          int64      class for probes, -1 if none

@@ -79,9 +79,10 @@ def check_beside(split: Split, tfds_lengths: dict[str, Any] | None) -> tuple[lis
     firsts = np.cumsum([0, *lengths]).tolist()
     rows = [None] * len(lengths) if index is None else _rows(index, len(lengths))
     layers = tuple(layer["name"] for layer in metadata["layers"])
+    semantic = frozenset(layer["name"] for layer in metadata["layers"] if layer.get("method") == "semantic")
     num_classes = len(metadata.get("classes", []))
     shards = [
-        Shard(path, first, length, its, layers, num_classes)
+        Shard(path, first, length, its, layers, semantic, num_classes)
         for path, first, length, its in zip(paths, firsts, lengths, rows, strict=False)
     ]
     return problems, metadata, shards

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import numpy as np
 from jaxtyping import Int64, UInt16, UInt64
@@ -23,6 +23,7 @@ class Shard:
       claimed: number of its records according to the metadata.
       rows: of the index: offset of each frame and length of its data, in bytes; None if the index cannot be used.
       layers: names of the dataset's layers.
+      semantic: those whose numbers are classes, so that an image need not have all of them.
       num_classes: how many classes the dataset names.
     """
 
@@ -31,6 +32,7 @@ class Shard:
     claimed: int
     rows: Int64[np.ndarray, "rows 2"] | None
     layers: tuple[str, ...]
+    semantic: frozenset[str]
     num_classes: int
 
 
@@ -156,7 +158,7 @@ class _ShardCheck:
         self.ids.append(int.from_bytes(hashlib.blake2b(record.image_id.encode(), digest_size=8).digest(), "little"))
         self.numbers.append(number)
         what = [*_image_problems(record, data)]
-        counts, region_problems = _count_regions(record, self.shard.layers)
+        counts, region_problems = _count_regions(record, self.shard.layers, self.shard.semantic)
         what += region_problems
         if not -1 <= record.label < (self.shard.num_classes or np.inf):
             what.append(f"label {record.label} is not -1 and none of the dataset's {self.shard.num_classes} classes")
@@ -181,7 +183,9 @@ def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
         yield f"the image is {height}x{width} (height x width), not {stated[0]}x{stated[1]} as the record says"
 
 
-def _count_regions(record: records.Record, layers: Sequence[str]) -> tuple[Int64[np.ndarray, " layers"], list[str]]:
+def _count_regions(
+    record: records.Record, layers: Sequence[str], semantic: Set[str]
+) -> tuple[Int64[np.ndarray, " layers"], list[str]]:
     """Regions in each layer, which hold where there are no problems; and the problems."""
     counts = np.zeros(len(layers), np.int64)
     of_maps = record.region_layers
@@ -198,13 +202,14 @@ def _count_regions(record: records.Record, layers: Sequence[str]) -> tuple[Int64
         return counts, [*problems, one_line(error).removeprefix(f"record {record.image_id}: ")]
     for number, (one, layer, said) in enumerate(zip(maps, of_maps, record.num_regions, strict=True)):
         highest, gaps = _labels(one)
-        counts[layer] += highest
+        present = highest - len(gaps)
+        counts[layer] += present
         which = f"label map {number} (layer {layers[layer]!r})"
-        if len(gaps):
+        if len(gaps) and layers[layer] not in semantic:
             some = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
             problems.append(f"{which}: has labels up to {highest}, but no pixel of {some}")
-        elif highest != said:
-            problems.append(f"{which}: has {highest} regions, but num_regions says {said}")
+        elif present != said:
+            problems.append(f"{which}: has {present} regions, but num_regions says {said}")
     return counts, problems
 
 

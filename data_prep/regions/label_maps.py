@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8, UInt16
+from jaxtyping import Integer, Shaped, UInt8, UInt16
 
 from data_prep.files import AnyPath
 from data_prep.images import BadImage
@@ -63,19 +63,31 @@ class LabelMaps:
 def _make(
     maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
 ) -> list[UInt16[np.ndarray, "maps height width"]]:
+    values, name = read(maps, item, data, pixels)
+    if values.shape[-1] == 3 and values.ndim == 4:  # a number for each colour
+        values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    numbered = np.empty(values.shape, np.uint16)
+    for labels, out in zip(values, numbered, strict=True):
+        out[:] = _numbered(labels, name)
+    return [fit(numbered, data, pixels, name)]
+
+
+def read(
+    maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+) -> tuple[Shaped[np.ndarray, "maps map_height map_width *rgb"], str]:
+    """What the file of an image holds, as it lies there, and the file's name.
+
+    Returns:
+      Whole numbers or booleans: one map of a PNG, of colours with a last axis of 3, or one or several of an NPY.
+
+    Raises:
+      BadImage: there is no such file, or it is damaged or of another size.
+    """
     path = folder.find(maps, item.image_id, SUFFIXES)
     content = folder.read(path)
     if path.suffix == ".npy":
-        values = _read_npy(content, data, pixels, path.name)
-    else:
-        values = png.read(content, data, pixels, path.name)
-        if values.ndim == 3:  # a number for each colour
-            values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-        values = values[None]
-    numbered = np.empty(values.shape, np.uint16)
-    for labels, out in zip(values, numbered, strict=True):
-        out[:] = _numbered(labels, path.name)
-    return [fit(numbered, data, pixels, path.name)]
+        return _read_npy(content, data, pixels, path.name), path.name
+    return png.read(content, data, pixels, path.name)[None], path.name
 
 
 def _numbered(values: np.ndarray, what: str) -> UInt16[np.ndarray, "height width"]:

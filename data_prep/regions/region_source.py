@@ -18,7 +18,8 @@ class MapMaker(Protocol):
     """Makes the label maps of one image, in any process; small, and picklable."""
 
     def __call__(self, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
-        """Label maps for each of the source's layers: uint16, 0 = no region, regions numbered 1..n in each map.
+        """Label maps for each of the source's layers: uint16, 0 = no region, regions numbered 1..n in each map, or by
+        their class in a layer of the method "semantic".
 
         Args:
           item: the image.

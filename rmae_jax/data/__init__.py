@@ -1,8 +1,19 @@
 """Records to batches: random access to a dataset, augmentation, region sampling, and the stream of batches."""
 
-from rmae_jax.data.batches import batches
+from rmae_jax.data.batches import batches, stream
 from rmae_jax.data.examples import center_examples
+from rmae_jax.data.labelled import LabelledExamples, labelled_batches
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
 
-__all__ = ["DatasetError", "RecordError", "RegionFilter", "TFRecordSource", "batches", "center_examples"]
+__all__ = [
+    "DatasetError",
+    "LabelledExamples",
+    "RecordError",
+    "RegionFilter",
+    "TFRecordSource",
+    "batches",
+    "center_examples",
+    "labelled_batches",
+    "stream",
+]

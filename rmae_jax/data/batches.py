@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from rmae_jax.data.examples import Example, RandomExamples
+from rmae_jax.data.examples import Example, Examples, RandomExamples
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
 
@@ -78,6 +78,32 @@ def batches(
         "skip", also those that were to replace it), or a shard cannot be read.
     """
     examples = RandomExamples(source, image_size, num_regions, region_filter)
+    return stream(
+        examples,
+        seed=seed,
+        batch_size=batch_size,
+        on_error=on_error,
+        start_step=start_step,
+        host=host,
+        num_hosts=num_hosts,
+        workers=workers,
+        threads=threads,
+    )
+
+
+def stream(
+    examples: Examples,
+    *,
+    seed: int,
+    batch_size: int,
+    on_error: str = "error",
+    start_step: int = 0,
+    host: int = 0,
+    num_hosts: int = 1,
+    workers: int = 0,
+    threads: int | None = None,
+) -> Iterator[Example]:
+    """The stream of batches of any kind of example; see `batches` for the arguments and what it promises."""
     if batch_size < 1 or num_hosts < 1 or batch_size % num_hosts:
         raise ValueError(f"batch_size {batch_size} is not a positive multiple of the number of hosts, {num_hosts}")
     if not 0 <= host < num_hosts:
@@ -89,8 +115,8 @@ def batches(
     if threads is None:
         threads = min(_MAX_THREADS, max(1, _cores() // max(1, workers)))
     rows = batch_size // num_hosts
-    stream = _HostExamples(examples, seed, on_error, start_step, batch_size, host * rows, rows, max(1, workers))
-    dataset = grain.MapDataset.source(stream)
+    rows_of_host = _HostExamples(examples, seed, on_error, start_step, batch_size, host * rows, rows, max(1, workers))
+    dataset = grain.MapDataset.source(rows_of_host)
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     dataset = dataset.batch(rows, batch_fn=_stack)
     if workers:
@@ -116,7 +142,7 @@ class _HostExamples:
 
     def __init__(
         self,
-        examples: RandomExamples,
+        examples: Examples,
         seed: int,
         on_error: str,
         start_step: int,

@@ -1,19 +1,34 @@
 """From a record to what the model is fed: uint8 pixels and a bitmask of sampled regions."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from rmae_jax import records
 from rmae_jax.data.bicubic import resize_bicubic
-from rmae_jax.data.crops import Crop, random_resized_crop
+from rmae_jax.data.crops import random_resized_crop, whole
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.regions import bitmask_dtype, sample_regions
 from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
 
 Example = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """What makes an example of a record; every random choice comes from the generator that it is handed.
+
+    Attributes:
+      source: of the records.
+    """
+
+    source: TFRecordSource
+
+    def __call__(self, record: int, rng: np.random.Generator) -> Example:
+        """Makes the example of one record; raises as `RandomExamples` does."""
 
 
 class RandomExamples:
@@ -92,17 +107,25 @@ def center_examples(
 
 
 def _center_example(source: TFRecordSource, record: int, size: int, num_regions: int, seed: int) -> Example:
-    image, layers = decode(source, record, num_regions > 0)
+    image, layers = center_view(*decode(source, record, num_regions > 0), size)
+    example = {"images": image, "record": np.int64(record)}
+    if layers is not None:
+        example["regions"] = sample_regions(np.random.default_rng((seed, record)), layers, num_regions)
+    return example
+
+
+def center_view(
+    image: UInt8[np.ndarray, "height width 3"], layers: UInt16[np.ndarray, "layers height width"] | None, size: int
+) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], UInt16[np.ndarray, "layers {size} {size}"] | None]:
+    """The middle of a photograph and of its label maps, the short side resized to `size`."""
     height, width = image.shape[:2]
-    crop, short = Crop(0, 0, height, width), min(height, width)
+    crop, short = whole(height, width), min(height, width)
     height, width = size * height // short, size * width // short
     top, left = (height - size) // 2, (width - size) // 2
-    center = (..., slice(top, top + size), slice(left, left + size))
-    example = {"images": resize_bicubic(image, crop, height, width)[center[1:]], "record": np.int64(record)}
+    center = (slice(top, top + size), slice(left, left + size))
     if layers is not None:
-        rng = np.random.default_rng((seed, record))
-        example["regions"] = sample_regions(rng, resize_nearest(layers, crop, height, width)[center], num_regions)
-    return example
+        layers = resize_nearest(layers, crop, height, width)[:, *center]
+    return resize_bicubic(image, crop, height, width)[center], layers
 
 
 def decode(

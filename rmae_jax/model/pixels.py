@@ -41,6 +41,12 @@ class PixelEncoder(nnx.Module):
         Returns:
           (B, 1 + V, D): the cls token, then the visible patches in the mask's order.
         """
+        return self.norm(run_stack(self.blocks, self.embed(images, mask)))
+
+    def embed(
+        self, images: Float[Array, "batch height width 3"], mask: Mask | None = None
+    ) -> Float[Array, "batch tokens features"]:
+        """What the blocks read, for the same tokens."""
         patches = patchify(images, self.patch_size)
         positions = jnp.asarray(self.grid(images).positions(self.width))[None]
         if mask is not None:  # before the embedding, so that only visible patches are embedded
@@ -49,8 +55,7 @@ class PixelEncoder(nnx.Module):
         x = self.patch_embed(patches)
         x = x + positions.astype(x.dtype)
         cls = jnp.broadcast_to(self.cls_token[...].astype(x.dtype), (x.shape[0], 1, self.width))
-        x = run_stack(self.blocks, jnp.concatenate([cls, x], axis=1))
-        return self.norm(x)
+        return jnp.concatenate([cls, x], axis=1)
 
     def grid(self, images: Float[Array, "batch height width 3"]) -> Grid:
         """The patches that images of this size are cut into."""

@@ -1,0 +1,126 @@
+"""Examples with what they show: a photograph's class, or the class of each pixel."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from rmae_jax.data.bicubic import resize_bicubic
+from rmae_jax.data.crops import random_resized_crop
+from rmae_jax.data.examples import Example, center_view, decode
+from rmae_jax.data.nearest import resize_nearest
+from rmae_jax.data.source import DatasetError, TFRecordSource
+
+READERS = 4  # batches read ahead
+
+
+class LabelledExamples:
+    """Makes augmented examples with labels: random resized crop and flip.
+
+    Args:
+      source: the records; with `dense`, of a dataset whose one chosen layer says the class of each pixel.
+      image_size: S, in pixels.
+      dense: the class of each pixel in place of the photograph's.
+
+    Raises:
+      DatasetError: there are no such labels.
+    """
+
+    def __init__(self, source: TFRecordSource, image_size: int, dense: bool = False):
+        check_labels(source, dense)
+        self.source, self.image_size, self.dense = source, image_size, dense
+
+    def __call__(self, record: int, rng: np.random.Generator) -> Example:
+        """Makes the example of one record, see `labelled_examples`; every random choice comes from `rng`.
+
+        Raises:
+          DatasetError: the record is damaged or has no label.
+        """
+        image, layers = decode(self.source, record, self.dense)
+        crop, size = random_resized_crop(rng, *image.shape[:2]), self.image_size
+        maps = None if layers is None else resize_nearest(layers, crop, size, size)
+        return _example(self.source, record, resize_bicubic(image, crop, size, size), maps)
+
+
+def labelled_examples(
+    source: TFRecordSource, records: Sequence[int], *, image_size: int, dense: bool = False
+) -> Example:
+    """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
+
+    Returns:
+      images: uint8 (B, S, S, 3), RGB.
+      record: int64 (B), numbers of the records in the split.
+      label: int64 (B), the class of each photograph; or with `dense`
+      classes: uint16 (B, S, S), 1 + the class of each pixel, 0 where none is known.
+
+    Raises:
+      DatasetError: a record is damaged or has no label.
+    """
+    made = []
+    for record in records:
+        image, layers = center_view(*decode(source, int(record), dense), image_size)
+        made.append(_example(source, int(record), image, layers))
+    return {key: np.stack([example[key] for example in made]) for key in made[0]}
+
+
+def labelled_batches(
+    source: TFRecordSource, *, image_size: int, batch_size: int, dense: bool = False
+) -> Iterator[Example]:
+    """All records of a split in their order, as `labelled_examples` makes them, read ahead in threads.
+
+    The last batch may be smaller.
+
+    Raises:
+      DatasetError: a record is damaged or has no label; or there are no such labels at all.
+    """
+    check_labels(source, dense)
+    starts = range(0, len(source), batch_size)
+
+    def batch(first: int) -> Example:
+        records = range(first, min(first + batch_size, len(source)))
+        return labelled_examples(source, records, image_size=image_size, dense=dense)
+
+    with ThreadPoolExecutor(READERS) as threads:
+        ahead = [threads.submit(batch, first) for first in starts[:READERS]]
+        try:
+            for first in [*starts[READERS:], *[None] * len(ahead)]:
+                made = ahead.pop(0).result()
+                if first is not None:
+                    ahead.append(threads.submit(batch, first))
+                yield made
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def check_labels(source: TFRecordSource, dense: bool) -> None:
+    """Refuses a dataset that cannot have the labels.
+
+    Raises:
+      DatasetError: it is empty, or is to say the class of each pixel and has no single layer of them.
+    """
+    if len(source) == 0:
+        raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on photographs")
+    chosen = [source.metadata["layers"][layer] for layer in source.layer_ids]
+    if dense and [layer["method"] for layer in chosen] != ["semantic"]:
+        raise DatasetError(
+            f"{source.folder}: split {source.split!r} does not say the class of each pixel; prepare it with "
+            "--regions=semantic:FOLDER"
+        )
+
+
+def _example(
+    source: TFRecordSource,
+    record: int,
+    image: UInt8[np.ndarray, "size size 3"],
+    maps: UInt16[np.ndarray, "maps size size"] | None,
+) -> Example:
+    example = {"images": image, "record": np.int64(record)}
+    if maps is not None:
+        return example | {"classes": maps[0]}
+    label = source[record].label
+    if label < 0:
+        raise DatasetError(
+            f"{source.where(record)}: no class is known; prepare the photographs of class folders with --classes"
+        )
+    return example | {"label": np.int64(label)}

@@ -1,0 +1,120 @@
+"""Judges a checkpoint and adds the result to the run's evaluation.json.
+
+    python -m rmae_jax.evaluate --checkpoint=RUN --task=TASK --data=DATASET [--OPTION=VALUE]
+
+A task's own options and what they mean: --task=TASK --help
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import sys
+from pathlib import Path
+
+TASKS = {
+    "completion": "regions completed from 5 to 50 % of their patches, beside two simple rules: IoU and boundary F",
+    "knn": "classes by the nearest neighbours in the space of frozen features",
+    "linear": "classes by a linear layer on frozen features, MAE's protocol",
+    "segmentation": "the class of each pixel by a linear layer on frozen features: mean IoU",
+    "finetune": "classes, all weights trained, MAE's recipe",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Evaluates as the arguments say."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--task", choices=TASKS)
+    name = chosen.parse_known_args([one for one in argv if one.startswith("--task")])[0].task
+    if name is None:
+        parser.parse_args(argv)  # says what is wrong, or --help
+
+    # Imported here: a missing task is answered at once.
+    from rmae_jax.data import DatasetError
+    from rmae_jax.evaluate import TASKS as classes
+    from rmae_jax.training import CheckpointError, ConfigError
+
+    _add_options(parser, classes[name])
+    arguments = parser.parse_args(argv)
+    names = [field.name for field in dataclasses.fields(classes[name])]
+    task = classes[name](**{one: getattr(arguments, one) for one in names})
+    try:
+        print(_evaluate(name, task, arguments))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ConfigError, CheckpointError, DatasetError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmae_jax.evaluate",
+        description=__doc__,
+        epilog="\n".join(f"{name:13} {what}" for name, what in TASKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--data", required=True, type=Path, help="a dataset that data_prep wrote")
+    parser.add_argument("--train_split", default="train", help="what probes are trained on (default: %(default)s)")
+    parser.add_argument("--split", default="validation", help="what is judged on (default: %(default)s)")
+    parser.add_argument("--region_layers", default="", help="label-map layers to use, as a,b (default: all)")
+    parser.add_argument("--image_size", type=int, help="in pixels (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, task: type) -> None:
+    group = parser.add_argument_group(f"options of {task.__name__.lower()}", inspect.getdoc(task))
+    for field in dataclasses.fields(task):
+        group.add_argument(f"--{field.name}", type=field.type, default=field.default, help="(default: %(default)s)")
+
+
+def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
+    from rmae_jax import loading
+    from rmae_jax.data import TFRecordSource
+    from rmae_jax.evaluate import Data, results
+    from rmae_jax.model import at_size
+
+    layers = [layer.strip() for layer in arguments.region_layers.split(",") if layer.strip()]
+    held = TFRecordSource(arguments.data, arguments.split, layers)
+    train = held if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
+    model, config = loading.load(arguments.checkpoint)
+    run, step = loading.locate(arguments.checkpoint)
+    if arguments.image_size is not None:
+        model = at_size(model, arguments.image_size, arguments.image_size)
+    report = _Phases()
+    looked_at = Data(train, held, arguments.seed, report)
+    try:
+        found = task(model, looked_at)
+    finally:
+        report.close()
+    path = results.write(run, config, results.entry(name, task, model, step, looked_at, found))
+    return f"{json.dumps(found, indent=2)}\n{name} of step {step} is in {path}"
+
+
+class _Phases:
+    """Progress of work in several phases, each of which counts from 0."""
+
+    def __init__(self):
+        self._reporter = None
+
+    def __call__(self, done: int, total: int) -> None:
+        from data_prep import progress
+
+        if done == 0:
+            self.close()
+            self._reporter = progress.reporter("step")
+        self._reporter(done, total)
+
+    def close(self) -> None:
+        """Ends the phase."""
+        if self._reporter is not None:
+            self._reporter.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The pre-trained encoder with a classification head: what is fine-tuned."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from rmae_jax.model.blocks import Block, LayerNorm, Linear
+from rmae_jax.model.pixels import PixelEncoder
+
+
+class Classifier(nnx.Module):
+    """Mean of the patches' tokens, LayerNorm, linear layer (MAE's fine-tuning with global pooling).
+
+    The encoder's own last LayerNorm is not used, as there. Blocks are dropped at random in training (stochastic depth),
+    the deeper the more often.
+    """
+
+    def __init__(self, encoder: PixelEncoder, num_classes: int, drop_path: float, *, rngs: nnx.Rngs):
+        self.encoder = encoder
+        self.drop_path = drop_path
+        self.norm = LayerNorm(encoder.width, rngs=rngs)
+        self.head = Linear(encoder.width, num_classes, kernel_init=nnx.initializers.truncated_normal(2e-5), rngs=rngs)
+
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], key: PRNGKeyArray | None = None
+    ) -> Float[Array, "batch classes"]:
+        """Logits; `key`, in training, draws what is dropped."""
+        x, blocks = self.encoder.embed(images), self.encoder.blocks
+        depth = jax.tree.leaves(nnx.to_pure_dict(nnx.state(blocks)))[0].shape[0]
+        if key is None:
+            x = jax.lax.scan(lambda x, block: (block(x), None), x, blocks)[0]
+        else:
+            rates = jnp.linspace(0, self.drop_path, depth)
+            layers = (blocks, rates, jax.random.split(key, depth))
+            x = jax.lax.scan(lambda x, layer: (_block(*layer, x), None), x, layers)[0]
+        return self.head(self.norm(x[:, 1:].mean(axis=1, dtype=jnp.float32)))
+
+
+def _block(
+    block: Block, rate: Float[Array, ""], key: PRNGKeyArray, x: Float[Array, "batch tokens features"]
+) -> Float[Array, "batch tokens features"]:
+    """A block of which either part is left out, with probability `rate`, for each image; the rest is scaled up."""
+    keys = jax.random.split(key)
+    x = x + drop(block.attention(block.norm1(x)), rate, keys[0])
+    return x + drop(block.mlp(block.norm2(x)), rate, keys[1])
+
+
+def drop(
+    x: Float[Array, "batch tokens features"], rate: Float[Array, ""], key: PRNGKeyArray
+) -> Float[Array, "batch tokens features"]:
+    """Zero for a random part of the batch; divided by the probability of being kept, so that the mean stays."""
+    kept = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1))
+    return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
+
+
+def layer_scales(params: PyTree[Array], depth: int, decay: float) -> PyTree[Float[Array, "..."]]:
+    """What each parameter's learning rate is multiplied by: 1 for the head, `decay` once more for each layer below.
+
+    As in BEiT and MAE: the patch embedding and cls token are layer 0, block i (from 0) is layer i + 1, the head's
+    LayerNorm and linear layer are layer depth + 1. Broadcasts against the parameters.
+    """
+
+    def scale(path: tuple, leaf: Array) -> Array:
+        names = [key.key for key in path]
+        if names[0] != "encoder" or names[1] == "norm":
+            return jnp.ones((1,) * leaf.ndim)
+        if names[1] != "blocks":
+            return jnp.full((1,) * leaf.ndim, decay ** (depth + 1))
+        return (decay ** jnp.arange(depth, 0, -1.0)).reshape(-1, *[1] * (leaf.ndim - 1))
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def is_decayed(params: PyTree[Array]) -> PyTree[bool]:
+    """Weight decay is on matrices: not on biases, norms and the cls token."""
+
+    def decayed(path: tuple, leaf: Array) -> bool:
+        return path[-1].key == "kernel"
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
