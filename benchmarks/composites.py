@@ -9,8 +9,8 @@ every pixel's object and class are known. What is written, the same bytes for th
     train/composites/NUMBER.jpg                 composites of the same scenes, and of the objects for training
     probe_train/NUMBER.png                      further composites of these scenes and objects
     probe_test/NUMBER.png                       composites of scenes and objects that occur nowhere else
-    SET_instances/..., SET_classes/...          their truth, each at its image's path and as PNG, SET being one of the three
-    SET.json                                    what each composite is made of
+    SET_instances/..., SET_classes/...          their truth, a PNG at each composite's path below its set
+    SET.json                                    what each composite of the set is made of
     SOURCES                                     every photograph's file, package, licence and set
 
 Instances: 0 is the background, 1..n the objects of an image. Classes: 1 is the background, 2.. are those of
@@ -36,13 +36,17 @@ SIDE = 192
 SCENE_SIDE = 1280  # of scenes and photographs, the longer one, at most
 CUTOUT_SIDE = 256
 PART_SIDE = 320  # of a photograph's parts, about
-LARGEST, SMALLER = (0.4, 0.7), (0.2, 0.5)  # longer sides of a composite's objects, as parts of its own side
+LARGEST = (0.4, 0.7)  # longer side of a composite's largest object, as part of its own side
+SMALLER = (0.5, 1.0)  # of the others, as part of the largest one's
 DEGREES = 15
 BRIGHTNESS = (0.85, 1.15)
 LEAST_VISIBLE = 0.01
 HELD_OUT = 0.3
 TRAIN, PROBE_TRAIN, PROBE_TEST = "train", "probe_train", "probe_test"
 SETS = (TRAIN, PROBE_TRAIN, PROBE_TEST)
+
+# An object, laid on a transparent canvas of the composite's size.
+_Layer = tuple[Photograph, UInt8[np.ndarray, "side side 4"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +82,10 @@ class Composer:
         rng = np.random.default_rng(tuple(key))
         scene, photograph = self._scenes[rng.integers(len(self._scenes))]
         canvas = np.asarray(_part(rng, photograph), np.float32)
-        layers = []
-        # Classes are drawn first, so that each is as frequent as any other.
-        for number, kind in enumerate(rng.choice(list(self._objects), size=rng.integers(1, 5))):
-            one, cutout = self._objects[kind][rng.integers(len(self._objects[kind]))]
-            layers.append((one, _placed(rng, cutout, LARGEST if number == 0 else SMALLER)))
-        layers = [layers[place] for place in rng.permutation(len(layers))]
+        layers: list[_Layer] = []
+        while not layers:  # a thin object alone may be too small
+            layers = _visible(self._drawn(rng))
         instances = _topmost([layer[..., 3] > 127 for _, layer in layers])
-        # An object that is left out uncovers what lies below it.
-        while min(shares := [np.mean(instances == n + 1) for n in range(len(layers))]) < LEAST_VISIBLE:
-            del layers[int(np.argmin(shares))]
-            instances = _topmost([layer[..., 3] > 127 for _, layer in layers])
         for _, layer in layers:
             alpha = layer[..., 3:] / np.float32(255)
             canvas = canvas * (1 - alpha) + layer[..., :3] * alpha
@@ -100,6 +97,14 @@ class Composer:
             scene=scene,
             objects=tuple(one for one, _ in layers),
         )
+
+    def _drawn(self, rng: np.random.Generator) -> list[_Layer]:
+        layers, largest = [], rng.uniform(*LARGEST)
+        # Classes are drawn first, so that each is as frequent as any other.
+        for number, kind in enumerate(rng.choice(list(self._objects), size=rng.integers(1, 5))):
+            one, cutout = self._objects[kind][rng.integers(len(self._objects[kind]))]
+            layers.append((one, _placed(rng, cutout, largest * (rng.uniform(*SMALLER) if number else 1))))
+        return [layers[place] for place in rng.permutation(len(layers))]
 
 
 def read_photograph(path: Path) -> Image.Image:
@@ -126,11 +131,9 @@ def _part(rng: np.random.Generator, photograph: Image.Image) -> Image.Image:
     return ImageOps.mirror(part) if rng.integers(2) else part
 
 
-def _placed(
-    rng: np.random.Generator, cutout: Image.Image, sides: tuple[float, float]
-) -> UInt8[np.ndarray, "side side 4"]:
+def _placed(rng: np.random.Generator, cutout: Image.Image, part: float) -> UInt8[np.ndarray, "side side 4"]:
     """A canvas that is transparent but for the cut-out at a random place, its centre not near the edges."""
-    scale = rng.uniform(*sides) * SIDE / max(cutout.size)
+    scale = part * SIDE / max(cutout.size)
     cutout = cutout.resize([max(1, round(side * scale)) for side in cutout.size], Image.Resampling.LANCZOS)
     if rng.integers(2):
         cutout = ImageOps.mirror(cutout)
@@ -142,6 +145,18 @@ def _placed(
     pixels = np.array(canvas)
     pixels[..., :3] = np.minimum(np.round(pixels[..., :3] * brightness), 255)
     return pixels
+
+
+def _visible(layers: list[_Layer]) -> list[_Layer]:
+    """Leaves out objects of which less than LEAST_VISIBLE is seen, one by one: each uncovers what lies below it."""
+    while layers:
+        instances = _topmost([layer[..., 3] > 127 for _, layer in layers])
+        shares = [np.mean(instances == number) for number in range(1, len(layers) + 1)]
+        least = int(np.argmin(shares))
+        if shares[least] >= LEAST_VISIBLE:
+            break
+        layers = layers[:least] + layers[least + 1 :]
+    return layers
 
 
 def _topmost(masks: Sequence[Bool[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "side side"]:
