@@ -13,8 +13,8 @@ every pixel's object and class are known. What is written, the same bytes for th
     SET.json                                    what each composite of the set is made of
     SOURCES                                     every photograph's file, package, licence and set
 
-Instances: 0 is the background, 1..n the objects of an image. Classes: 1 is the background, 2.. are those of
-`photographs_of_packages.CLASSES`; 0 does not occur.
+Instances: 0 is the background, 1..n the objects of an image. Classes: 0 is the background, 1.. are the others of
+`photographs_of_packages.CLASSES`.
 """
 
 import argparse
@@ -56,7 +56,7 @@ class Composite:
     Attributes:
       image: RGB.
       instances: 0 is the background, 1..n the objects.
-      classes: indices into CLASSES, plus 1.
+      classes: indices into CLASSES.
       scene: that the objects lie on.
       objects: of the instances, in order.
     """
@@ -89,7 +89,7 @@ class Composer:
         for _, layer in layers:
             alpha = layer[..., 3:] / np.float32(255)
             canvas = canvas * (1 - alpha) + layer[..., :3] * alpha
-        kinds = [CLASSES.index(kind) + 1 for kind in ("background", *(one.kind for one, _ in layers))]
+        kinds = [CLASSES.index(kind) for kind in ("background", *(one.kind for one, _ in layers))]
         return Composite(
             image=np.round(canvas).astype(np.uint8),
             instances=instances,
@@ -226,7 +226,7 @@ def write(
             _save(made.image, output / name / file)
             _save(made.instances, output / f"{name}_instances" / file.with_suffix(".png"))
             _save(made.classes, output / f"{name}_classes" / file.with_suffix(".png"))
-            objects_of = [{"class": CLASSES.index(one.kind) + 1, "name": one.name} for one in made.objects]
+            objects_of = [{"class": CLASSES.index(one.kind), "name": one.name} for one in made.objects]
             rows[str(file)] = {"scene": made.scene.name, "objects": objects_of}
         (output / f"{name}.json").write_text(json.dumps({"classes": CLASSES, "composites": rows}, indent=1) + "\n")
     _write_sources(output / "SOURCES", [*train_scenes, *train_objects, *others], [*test_scenes, *test_objects])

@@ -1,6 +1,6 @@
 """What MAE, RAE and R-MAE learn from the same photographs: three seeds each, about an hour on two cores.
 
-    python -m benchmarks.learning --output=RUNS [--steps=1000] [--seeds=3]
+    python -m benchmarks.learning --output=RUNS [--steps=800] [--seeds=3]
 
 Makes the dataset of benchmarks/composites.py (it says which packages it needs), pre-trains the model of
 configs/rmae_tiny.py on it by each objective, and judges every run on composites of scenes and objects that it has never
@@ -20,6 +20,7 @@ from flax import nnx
 
 import rmae_jax
 from benchmarks import composites
+from benchmarks.photographs_of_packages import cutouts, others, scenes
 from configs import rmae_tiny
 from data_prep import job
 from rmae_jax.data import TFRecordSource
@@ -28,6 +29,7 @@ from rmae_jax.evaluate.completion import METHODS, VISIBLE_RATIOS
 
 OBJECTIVES = ("mae", "rae", "rmae")
 NAMES = {"initial": "initial weights", "mae": "MAE", "rae": "RAE", "rmae": "R-MAE"}
+PROBE = Segmentation(epochs=20.0, base_lr=4e-2)
 SCALES = (100, 200, 400)  # of FH, for photographs of 192 to 320 pixels
 
 
@@ -37,7 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of data, runs and table")
-    parser.add_argument("--steps", type=int, default=1000, help="of each run (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="of each run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each objective (default: %(default)s)")
     arguments = parser.parse_args()
     dataset = _prepare(arguments.output)
@@ -59,11 +61,11 @@ def _prepare(output: Path) -> Path:
     """Photographs and composites, and the dataset of them; what is there already is kept."""
     photographs, dataset = output / "photographs", output / "dataset"
     if not (photographs / "SOURCES").exists():
-        composites.write(photographs, seed=0)
+        composites.write(photographs, scenes(), cutouts(), others(), seed=0)
     job.prepare(photographs / "train", dataset, split="train", scales=SCALES)
     for split in ("probe_train", "probe_test"):
         truth = f"label_maps:{photographs / f'{split}_instances'},semantic:{photographs / f'{split}_classes'}"
-        job.prepare(photographs / split, dataset, split=split.replace("_", ""), regions=truth)
+        job.prepare(photographs / split, dataset, split=split, regions=truth)
     return dataset
 
 
@@ -79,12 +81,12 @@ def recipe(objective: str, seed: int, steps: int, dataset: Path) -> ml_collectio
 
 def judge(model: rmae_jax.RMAE, config: ml_collections.ConfigDict, run: Path, step: int, dataset: Path) -> None:
     """Adds what is missing to RUN/evaluation.json."""
-    tasks = {"segmentation": (Segmentation(), "semantic")}
+    tasks = {"segmentation": (PROBE, "semantic")}
     if model.config.objective != "mae":
         tasks["completion"] = (Completion(), "label_maps")
     for name in tasks.keys() - {one["task"] for one in results.read(run / "evaluation.json")}:
         task, layer = tasks[name]
-        train, held = (TFRecordSource(dataset, split, [layer]) for split in ("probetrain", "probetest"))
+        train, held = (TFRecordSource(dataset, split, [layer]) for split in ("probe_train", "probe_test"))
         looked_at = Data(train, held, config.seed)
         found = task(model, looked_at)
         print(f"{run.name}: {name} {json.dumps(found)}", flush=True)
@@ -109,7 +111,10 @@ def tabulate(output: Path, seeds: int) -> str:
         cells = (_cell([one[key] for one in of_seeds]) for key in ("mean_iou", "pixel_accuracy"))
         lines.append(f"| {title} | {' | '.join(cells)} |")
     rows = [("rmae", "model", "R-MAE"), ("rae", "model", "RAE")]
-    rows += [("rae", method, f"{method} {what}") for method, what in zip(METHODS[1:], ("visible pixel", "inside"))]
+    rows += [
+        ("rae", method, f"{method} {what}")
+        for method, what in zip(METHODS[1:], ("visible pixel", "inside"), strict=True)
+    ]
     ratios = [f"{ratio:.0%}" for ratio in VISIBLE_RATIOS]
     for score, title in (("iou", "IoU of hidden pixels"), ("boundary_f", "boundary F of hidden pixels")):
         lines.append(f"\n| {title}, visible: | {' | '.join(ratios)} |\n|---|{'---|' * len(ratios)}")

@@ -73,7 +73,7 @@ def test_truth_is_what_was_pasted(sources, monkeypatch):
         assert pixels.min() >= 0.01 * made.instances.size
         kinds = ["background", *(one.kind for one in made.objects)]
         for instance, kind in enumerate(kinds):
-            assert set(made.classes[made.instances == instance]) == {CLASSES.index(kind) + 1}
+            assert set(made.classes[made.instances == instance]) == {CLASSES.index(kind)}
 
 
 def test_files_hold_the_image_and_its_truth(sources, written):
@@ -86,7 +86,7 @@ def test_files_hold_the_image_and_its_truth(sources, written):
         for kind in ("instances", "classes"):
             truth = np.asarray(Image.open(written / f"probe_train_{kind}" / name))
             np.testing.assert_array_equal(truth, getattr(made, kind))
-        assert row["objects"] == [{"class": CLASSES.index(one.kind) + 1, "name": one.name} for one in made.objects]
+        assert row["objects"] == [{"class": CLASSES.index(one.kind), "name": one.name} for one in made.objects]
 
 
 def test_what_is_tested_on_occurs_nowhere_else(written):
