@@ -48,6 +48,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.on_error = "error"  # a damaged record ends the run; "skip" takes another in its place and counts it
     config.data.shipped_photographs = False  # without a path, train on the photographs that scikit-image ships
 
+    config.evaluate = ml_collections.ConfigDict()  # into RUN/evaluation.json
+    config.evaluate.every = 0  # steps, and at the end; 0 for never
+    config.evaluate.tasks = "completion"  # some of completion,knn,linear,segmentation,finetune
+    config.evaluate.path = ""  # a dataset with their labels; data.path if empty
+    config.evaluate.train_split = "train"  # that probes are trained on
+    config.evaluate.split = "validation"  # that is judged on
+    config.evaluate.region_layers = ""  # label-map layers that hold the truth; all of them if empty
+
     config.model = ml_collections.ConfigDict()
     config.model.objective = "rmae"  # "mae": pixels alone; "rae": regions alone
     config.model.image_size = 224

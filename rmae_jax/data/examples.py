@@ -152,9 +152,18 @@ def decode(
         raise RecordError(f"{source.where(record)}, image {packed.image_id}: {error}") from error
 
 
-def _check_request(source: TFRecordSource, image_size: int, num_regions: int) -> None:
+def check_records(source: TFRecordSource) -> None:
+    """Refuses a dataset without records.
+
+    Raises:
+      DatasetError: says so.
+    """
     if len(source) == 0:
         raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on photographs")
+
+
+def _check_request(source: TFRecordSource, image_size: int, num_regions: int) -> None:
+    check_records(source)
     if image_size < 1:
         raise ValueError(f"image_size is {image_size}; it must be positive")
     if num_regions == 0:

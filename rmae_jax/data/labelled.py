@@ -8,7 +8,7 @@ from jaxtyping import UInt8, UInt16
 
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop
-from rmae_jax.data.examples import Example, center_view, decode
+from rmae_jax.data.examples import Example, center_view, check_records, decode
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.source import DatasetError, TFRecordSource
 
@@ -19,16 +19,16 @@ class LabelledExamples:
     """Makes augmented examples with labels: random resized crop and flip.
 
     Args:
-      source: the records; with `dense`, of a dataset whose one chosen layer says the class of each pixel.
+      source: the records; with `dense`, as `only_semantic` gives it.
       image_size: S, in pixels.
       dense: the class of each pixel in place of the photograph's.
 
     Raises:
-      DatasetError: there are no such labels.
+      DatasetError: there are no records.
     """
 
     def __init__(self, source: TFRecordSource, image_size: int, dense: bool = False):
-        check_labels(source, dense)
+        check_records(source)
         self.source, self.image_size, self.dense = source, image_size, dense
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
@@ -72,9 +72,9 @@ def labelled_batches(
     The last batch may be smaller.
 
     Raises:
-      DatasetError: a record is damaged or has no label; or there are no such labels at all.
+      DatasetError: a record is damaged or has no label, or there are no records.
     """
-    check_labels(source, dense)
+    check_records(source)
     starts = range(0, len(source), batch_size)
 
     def batch(first: int) -> Example:
@@ -93,20 +93,19 @@ def labelled_batches(
             threads.shutdown(cancel_futures=True)
 
 
-def check_labels(source: TFRecordSource, dense: bool) -> None:
-    """Refuses a dataset that cannot have the labels.
+def only_semantic(source: TFRecordSource) -> TFRecordSource:
+    """The same records with no other layer than the one that says the class of each pixel.
 
     Raises:
-      DatasetError: it is empty, or is to say the class of each pixel and has no single layer of them.
+      DatasetError: there is none.
     """
-    if len(source) == 0:
-        raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on photographs")
-    chosen = [source.metadata["layers"][layer] for layer in source.layer_ids]
-    if dense and [layer["method"] for layer in chosen] != ["semantic"]:
+    layers = [layer["name"] for layer in source.metadata["layers"] if layer.get("method") == "semantic"]
+    if not layers:
         raise DatasetError(
             f"{source.folder}: split {source.split!r} does not say the class of each pixel; prepare it with "
             "--regions=semantic:FOLDER"
         )
+    return TFRecordSource(source.folder, source.split, layers[:1])
 
 
 def _example(

@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     """Evaluates as the arguments say."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser()
-    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen = argparse.ArgumentParser(parser.prog, add_help=False, allow_abbrev=False)
     chosen.add_argument("--task", choices=TASKS)
-    name = chosen.parse_known_args([one for one in argv if one.startswith("--task")])[0].task
+    name = chosen.parse_known_args(argv)[0].task
     if name is None:
         parser.parse_args(argv)  # says what is wrong, or --help
 

@@ -40,7 +40,8 @@ class Segmentation:
         Raises:
           DatasetError: the splits do not say the class of each pixel, or are damaged.
         """
-        train, held, size = looked_at.train, looked_at.held, model.config.image_size
+        train, held = map(data.only_semantic, (looked_at.train, looked_at.held))
+        size = model.config.image_size
         examples = data.LabelledExamples(train, size, dense=True)
         classes, batch_size = num_dense_classes(train, held), min(self.batch_size, len(train))
         steps = steps_of(self.epochs, train, batch_size)

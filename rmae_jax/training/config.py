@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ml_collections
 
+from rmae_jax.evaluate import TASKS
 from rmae_jax.model.check import check as check_model
 
 # Keys that a resumed run may change: they do not touch what is learned. Those of the second line, as another number of
@@ -13,6 +14,7 @@ from rmae_jax.model.check import check as check_model
 # records are damaged: a run that ended at one may go on without it.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
 FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "data.on_error")
+FREE_KEYS += tuple(f"evaluate.{key}" for key in ("every", "tasks", "path", "train_split", "split", "region_layers"))
 REGION_SAMPLING = ("random", "foreground")
 ON_ERROR = ("error", "skip")
 REMAT = ("none", "attention", "full")
@@ -83,6 +85,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         )
     if config.data.on_error not in ON_ERROR:
         raise ConfigError(f"data.on_error is {config.data.on_error!r}; it must be error or skip")
+    _check_evaluations(config)
     num_patches = (config.model.image_size // config.model.patch_size) ** 2
     if not 1 <= config.data.min_region_patches <= num_patches:
         raise ConfigError(
@@ -94,6 +97,26 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
             "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
             "then give --config.data.path=DATASET"
         )
+
+
+def _check_evaluations(config: ml_collections.ConfigDict) -> None:
+    asked, tasks = config.evaluate, names(config.evaluate.tasks)
+    if asked.every < 0:
+        raise ConfigError(f"evaluate.every is {asked.every}; it is a number of steps, or 0 for never")
+    unknown = [name for name in tasks if name not in TASKS]
+    if unknown:
+        raise ConfigError(f"evaluate.tasks has {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    if asked.every and not tasks:
+        raise ConfigError(f"evaluate.tasks is empty; name some of {', '.join(TASKS)}")
+    if asked.every and not (asked.path or config.data.path):
+        raise ConfigError("evaluate.path is empty: give the dataset to evaluate on, --config.evaluate.path=DATASET")
+    if asked.every and "completion" in tasks and config.model.objective == "mae":
+        raise ConfigError('evaluate.tasks has completion, which the "mae" objective has no region branch for')
+
+
+def names(listed: str) -> list[str]:
+    """The names in a key such as data.region_layers, "a,b": each once."""
+    return list(dict.fromkeys(name for name in map(str.strip, listed.split(",")) if name))
 
 
 def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from data_prep import job, photographs
 from rmae_jax.data import RegionFilter
 from rmae_jax.model.masks import num_visible_patches
 from rmae_jax.training import agreement, hosts
+from rmae_jax.training.config import names
 
 
 def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
@@ -31,8 +32,7 @@ def region_layers(config: ml_collections.ConfigDict) -> list[str]:
     """The names in data.region_layers; none where all layers are used, or none is ("mae")."""
     if config.model.objective == "mae":
         return []
-    names = (name.strip() for name in config.data.region_layers.split(","))
-    return list(dict.fromkeys(name for name in names if name))
+    return names(config.data.region_layers)
 
 
 def region_filter(config: ml_collections.ConfigDict) -> RegionFilter | None:

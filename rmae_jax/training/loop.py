@@ -16,6 +16,7 @@ from rmae_jax.training import config as recipe
 from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
+from rmae_jax.training.evaluating import Evaluated
 from rmae_jax.training.initial import initial_model
 from rmae_jax.training.losses import LateLosses, NonFiniteLoss
 from rmae_jax.training.mesh import to_devices, training_mesh
@@ -61,8 +62,8 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     """Pre-trains a model by a recipe and leaves everything about it in the run's folder.
 
     Goes on where the run's newest undamaged checkpoint ends. The folder gets config.json, metrics.jsonl, tensorboard/,
-    checkpoints/, pictures/ and losses.png; skipped.jsonl and nonfinite-STEP.txt where the data is to blame. Several
-    hosts (see `hosts.connected`) all call this, and share the folder.
+    checkpoints/, pictures/, losses.png and, if asked for, evaluation.json; where the data is to blame, skipped.jsonl
+    and nonfinite-STEP.txt. Several hosts (see `hosts.connected`) all call this, and share the folder.
 
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
@@ -89,7 +90,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         "image_size": config.model.image_size,
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
-    shown = Shown(config, run, held, **view)
+    shown, evaluated = Shown(config, run, held, **view), Evaluated(config, run)
     if hosts.several():  # alone, nobody needs the crc of an index that may be gigabytes
         facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}
         agreement.agree(facts, "datasets")
@@ -152,6 +153,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     writer.advance()
                 if step % config.pictures_every == 0 or last:
                     shown.draw(step, state.params, mesh)
+                evaluated.after_step(step, state.params, mesh, last=last)
                 if signum and not last:
                     raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
     hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")

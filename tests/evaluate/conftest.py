@@ -36,3 +36,11 @@ def labelled(tmp_path_factory) -> Path:
             workers=1,
         )
     return folder / "dataset"
+
+
+@pytest.fixture(scope="session")
+def photographs_without(labelled, tmp_path_factory) -> Path:
+    """The photographs of the validation split alone: no classes, no regions."""
+    folder = tmp_path_factory.mktemp("without")
+    job.prepare(labelled.parent / "validation" / "images", folder, regions="none", workers=1)
+    return folder

@@ -83,9 +83,12 @@ def test_logits_lie_as_pytorch_lays_them():
     assert np.allclose(dense_logits(jnp.asarray(logits), 32), expected.numpy(), atol=1e-5)
 
 
-def test_what_is_missing_is_said(looked_at, dense):
+def test_what_is_missing_is_said(looked_at, photographs_without):
+    without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="does not say the class of each pixel; prepare it with --regions=semantic"):
-        Segmentation()(toy_model(), looked_at)
+        Segmentation()(toy_model(), Data(without, without))
+    with pytest.raises(DatasetError, match="no class is known; prepare the photographs of class folders with --cla"):
+        Knn()(toy_model(), Data(without, without))
     with pytest.raises(ValueError, match="pool is 'max'; it must be one of cls, mean"):
         Knn(pool="max")(toy_model(), looked_at)
     with pytest.raises(ValueError, match="k is 0"):

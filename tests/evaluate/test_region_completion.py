@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from toy import reconstruct, toy_model
 
-from data_prep import job
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
 from rmae_jax.evaluate import Completion, Data, completion
@@ -65,11 +64,9 @@ def test_variants_are_asked_alike(held, monkeypatch):
         assert 0 <= Completion(limit=3)(toy_model(**changes), Data(held, held))["25%"]["model_iou"] <= 1
 
 
-def test_models_and_data_without_regions(held, labelled, tmp_path):
+def test_models_and_data_without_regions(held, photographs_without):
     with pytest.raises(ValueError, match='the "mae" objective has none'):
         Completion()(toy_model(objective="mae"), Data(held, held))
-    images = labelled.parent / "validation" / "images"
-    job.prepare(images, tmp_path / "none", regions="none", workers=1)
-    without = TFRecordSource(tmp_path / "none")
+    without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="split 'train' has no region maps"):
         Completion()(toy_model(), Data(without, without))
