@@ -15,6 +15,10 @@ import threading
 from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN = (
+    "warning: whoever reaches {}, port {}, may use the page, upload photographs to this machine and keep it busy; "
+    "there is no password and no encryption"
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1, this machine alone")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1, this machine alone"
+    )
     parser.add_argument("--port", default=7860, type=_port, help="default: 7860")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("gradio") is None:
@@ -54,16 +60,22 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
 
     try:
         segmenter = Segmenter(loading.load(arguments.checkpoint)[0])
-        address = page.launch(page.build(segmenter), arguments.host, arguments.port)
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    if arguments.host not in LOOPBACK:
-        print(
-            f"warning: whoever reaches {arguments.host}:{arguments.port} may use the page, upload photographs to this "
-            "machine and keep it busy; there is no password and no encryption"
-        )
-    print(f"{address}  (Ctrl-C ends it)", flush=True)
-    threading.Event().wait()
+    stop = threading.Event()
+    compiler = threading.Thread(target=segmenter.compile_ahead, args=(stop,))
+    compiler.start()
+    try:
+        address = page.launch(page.build(segmenter), arguments.host, arguments.port)
+        if arguments.host not in LOOPBACK:
+            print(OPEN.format(arguments.host, arguments.port))
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        stop.set()
+        compiler.join()
 
 
 def _port(text: str) -> int:

@@ -26,6 +26,6 @@ def board(picture: str, side: int, clicks: Sequence[Click]) -> str:
         )
     return (
         f'<div class="board" role="group" aria-label="The photograph in {side} by {side} patches; arrow keys move"'
-        f' style="--side: {side}; grid-template-columns: repeat({side}, 1fr); background-image: url({picture})">'
+        f' style="--side: {side}; background-image: url({picture})">'
         f"{''.join(buttons)}</div>"
     )

@@ -5,20 +5,23 @@ import time
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
+from jaxtyping import UInt8
 
 from data_prep.images import SUFFIXES, BadImage
 from rmae_jax.demo import drawing, photographs
 from rmae_jax.demo.board import board
 from rmae_jax.demo.photographs import SCALES, Photograph
-from rmae_jax.demo.segmentation import Click, Completion, Segmenter, iou, region_under, toggle
+from rmae_jax.demo.segmentation import Click, Segmenter, iou, region_under, toggle
 
 FIRST = "astronaut"
 LARGEST_UPLOAD = "20mb"
 HERE = Path(__file__).parent
 SYSTEM_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 INTRODUCTION = """<h1>Complete a region from a few patches</h1>
-<p>Mark patches of one thing: click inside of it, right-click outside of it. The model sees your marks and a random part
-of the photograph's patches, and says of every pixel how probable it is that it belongs to the same thing.</p>"""
+<p>Mark patches of one thing: click inside of it; right-click, or choose “outside” and click, outside of it. Another
+click takes a mark away. The model sees your marks and a random part of the photograph, and says of every pixel how
+probable it is that it belongs to the same thing.</p>"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +33,8 @@ class Work:
 
 
 def build(segmenter: Segmenter) -> gr.Blocks:
-    """The page of a model; compiles what the first click needs."""
-    config = segmenter.model.config
+    """The page of a model."""
     first = Work(photographs.shipped(FIRST, segmenter.size))
-    segmenter.complete(first.photograph.image, [Click(0, True)], config.mask_ratio, 0)
     with gr.Blocks(title="R-MAE: complete a region", analytics_enabled=False, delete_cache=(600, 600)) as page:
         work = gr.State(first)
         gr.HTML(INTRODUCTION, elem_classes="demo")
@@ -43,30 +44,30 @@ def build(segmenter: Segmenter) -> gr.Blocks:
                     names = gr.Dropdown(list(photographs.NAMES), value=FIRST, label="Photograph", min_width=150)
                     mode = gr.Radio(["inside", "outside"], value="inside", label="A click marks", min_width=150)
                 patches = gr.HTML(js_on_load=(HERE / "board.js").read_text(), elem_classes="demo")
+                status = gr.HTML(elem_classes="demo")
                 with gr.Row():
                     clear = gr.Button("Clear marks", min_width=120)
                     upload = gr.UploadButton(
                         "Upload a photograph", type="binary", file_types=sorted(SUFFIXES), min_width=120
                     )
-                status = gr.HTML(elem_classes="demo")
             with gr.Column(scale=6, min_width=320):
-                pictures = gr.HTML(elem_classes="demo")
                 with gr.Row():
-                    hidden = gr.Slider(
-                        0, 0.9, value=config.mask_ratio, step=0.05, label="Hidden share of the photograph", min_width=200
-                    )
-                    seed = gr.Slider(0, 99, value=0, step=1, label="Which patches are hidden (seed)", min_width=200)
-                scale = gr.Radio(
-                    [(f"{scale} px", scale) for scale in SCALES], value=SCALES[0], label="Scale of the colour regions"
-                )
+                    completed, found = (gr.HTML(elem_classes="demo", min_width=240) for _ in range(2))
+                with gr.Row():
+                    seen = gr.HTML(elem_classes="demo", min_width=240)
+                    with gr.Column(min_width=240):
+                        ratio = segmenter.model.config.mask_ratio
+                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Hidden share of the photograph")
+                        seed = gr.Slider(0, 99, value=0, step=1, label="Seed of the choice of hidden patches")
+                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colours, pixels")
 
-        settings, views = [hidden, seed, scale], [patches, pictures, status]
+        settings, views = [hidden, seed, scale], [patches, status, completed, found, seen]
 
-        def view(work: Work, hidden: float, seed: int, scale: int) -> tuple[str, str, str]:
-            return views_of(segmenter, work, hidden, seed, scale)
+        def view(work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+            return drawn(segmenter, work, hidden, seed, scale)
 
         def mark(work: Work, mode: str, event: gr.EventData, *settings: float) -> tuple:
-            inside = mode == "inside" and event.outside is not True
+            inside = mode == "inside" and not event.outside
             clicks = toggle(work.clicks, int(event.patch), inside, segmenter.num_patches)
             work = dataclasses.replace(work, clicks=clicks)
             return work, *view(work, *settings)
@@ -80,14 +81,14 @@ def build(segmenter: Segmenter) -> gr.Blocks:
                 work = Work(photographs.read(data, segmenter.size))
             except BadImage as error:
                 gr.Warning(f"This file cannot be shown: {error}.", duration=10)
-                return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+                return (gr.skip(),) * (2 + len(views))
             return work, None, *view(work, *settings)
 
         def forget(work: Work, *settings: float) -> tuple:
             work = Work(work.photograph)
             return work, *view(work, *settings)
 
-        # Clicks that come while one is answered wait for their turn: none is lost.
+        # One after the other. Clicks that come while another is answered wait for their turn: none is lost.
         every = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "model"}
         patches.mark(mark, [work, mode, *settings], [work, *views], trigger_mode="multiple", **every)
         names.input(choose, [names, *settings], [work, *views], **every)
@@ -99,57 +100,40 @@ def build(segmenter: Segmenter) -> gr.Blocks:
     return page
 
 
-def views_of(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int) -> tuple[str, str, str]:
-    """The board, the pictures and the line below the board."""
+def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+    """HTML of the board, the line below it, and the three pictures."""
+    image, clicks = work.photograph.image, work.clicks
     start = time.perf_counter()
-    completed = segmenter.complete(work.photograph.image, work.clicks, hidden, seed)
+    made = segmenter.complete(image, clicks, hidden, seed)
     seconds = time.perf_counter() - start
-    address = drawing.data_uri(drawing.photograph(work.photograph.image))
-    inside = sum(click.inside for click in work.clicks)
-    line = f"{inside} inside, {len(work.clicks) - inside} outside."
-    if completed.probability is None:
-        line += " Mark at least one patch inside of a thing."
+    inside = [click.patch for click in clicks if click.inside]
+    line = f"{len(inside)} inside, {len(clicks) - len(inside)} outside."
+    if inside:
+        region = region_under(work.photograph.layers[SCALES.index(scale)], inside[-1], segmenter.patch_size)
+        overlap = f"IoU {iou(made.probability > 0.5, region):.2f}"
+        completed = drawing.region(image, made.probability, drawing.BLUE)
+        found = drawing.region(image, region, drawing.GREEN)
+        line += f" Completed in {1000 * seconds:.0f} ms; {overlap} with the region found by colours."
+        about = (
+            "The bluer, the more probable; the line is at one half.",
+            f"<strong>{overlap}</strong> with the completed one. By Felzenszwalb and Huttenlocher’s method, under the "
+            "last patch marked as inside.",
+        )
     else:
-        line += f" Completed in {1000 * seconds:.0f} ms."
-    line = f'<p class="status" role="status">{line}</p>'
-    return board(address, segmenter.side, work.clicks), _pictures(segmenter, work, completed, scale), line
-
-
-def _pictures(segmenter: Segmenter, work: Work, completed: Completion, scale: int) -> str:
-    image = work.photograph.image
-    seen = _figure(
-        "What the model sees",
-        drawing.seen(image, completed.hidden),
-        f"{1 - completed.hidden.mean():.0%} of the photograph, and the marks.",
-    )
-    titles = "Completed region", "Region found by colours"
-    if completed.probability is None:
-        nothing = drawing.faded(image)
-        return _row(*(_figure(title, nothing, "Nothing is marked as inside yet.") for title in titles), seen)
-    last = [click.patch for click in work.clicks if click.inside][-1]
-    found = region_under(work.photograph.layers[SCALES.index(scale)], last, segmenter.patch_size)
-    overlap = iou(completed.probability > 0.5, found)
-    return _row(
-        _figure(
-            titles[0],
-            drawing.region(image, completed.probability, drawing.BLUE),
-            "The bluer, the more probable; the line is at 0.5.",
-        ),
-        _figure(
-            titles[1],
-            drawing.region(image, found, drawing.GREEN),
-            f"Felzenszwalb-Huttenlocher, under the last patch marked as inside. <strong>IoU {overlap:.2f}</strong> with "
-            "the completed region.",
-        ),
-        seen,
+        completed = found = drawing.faded(image)
+        line += " Mark at least one patch inside of a thing."
+        about = ("Nothing is marked as inside.",) * 2
+    seen = drawing.seen(image, made.hidden, clicks, segmenter.patch_size)
+    return (
+        board(drawing.data_uri(drawing.photograph(image)), segmenter.side, clicks),
+        f'<p class="status" role="status">{line}</p>',
+        _figure("Completed region", completed, about[0]),
+        _figure("Region found by colours", found, about[1]),
+        _figure("What the model sees", seen, f"{1 - made.hidden.mean():.0%} of the photograph, and the marks."),
     )
 
 
-def _row(*figures: str) -> str:
-    return f'<div class="pictures">{"".join(figures)}</div>'
-
-
-def _figure(title: str, picture, caption: str) -> str:
+def _figure(title: str, picture: UInt8[np.ndarray, "side side 3"], caption: str) -> str:
     return (
         f'<figure><h2>{title}</h2><img src="{drawing.data_uri(picture)}" alt="{title}">'
         f"<figcaption>{caption}</figcaption></figure>"

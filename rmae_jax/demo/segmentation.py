@@ -5,6 +5,7 @@ zeros in those outside. The encoder sees a random part of the photograph's patch
 """
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from rmae_jax.model.patches import Grid, unpatchify
 from rmae_jax.model.region_encoder import RegionFeatures
 from rmae_jax.model.region_queries import QueryDecoder
 from rmae_jax.model.regions import region_patches
+
+AHEAD = 12  # marks for which the model is compiled before they are made
 
 
 class Click(NamedTuple):
@@ -122,6 +125,19 @@ class Segmenter:
         marked = _to_pixels(marked, self.side, self.patch_size)
         return Completion(hidden, np.where(marked, visible, probability))
 
+    def compile_ahead(self, stop: threading.Event) -> None:
+        """Compiles, one after the other, what each of the first marks at the model's mask ratio needs.
+
+        Args:
+          stop: ends this before the next one.
+        """
+        nothing, hidden_share = np.zeros((self.size, self.size, 3), np.uint8), self.model.config.mask_ratio
+        visible = image_mask((), self.num_patches, hidden_share, 0).num_visible
+        for count in range(1, min(AHEAD, visible) + 1):
+            if stop.is_set():
+                return
+            self.complete(nothing, [Click(patch, True) for patch in range(count)], hidden_share, 0)
+
 
 @jax.jit
 def _features(model: RMAE, maps: Float[Array, "1 copies size size"], region_mask: Mask) -> RegionFeatures:
@@ -157,9 +173,7 @@ def _decode(
     return unpatchify(region_probability(predicted, config.region_loss), (side, side), config.patch_size)[..., 0]
 
 
-def region_under(
-    labels: UInt16[np.ndarray, "size size"], patch: int, patch_size: int
-) -> Bool[np.ndarray, "size size"]:
+def region_under(labels: UInt16[np.ndarray, "size size"], patch: int, patch_size: int) -> Bool[np.ndarray, "size size"]:
     """The region of a label map that covers most of a patch."""
     row, column = np.array(divmod(patch, labels.shape[1] // patch_size)) * patch_size
     inside = labels[row : row + patch_size, column : column + patch_size]
