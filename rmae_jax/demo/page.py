@@ -104,7 +104,7 @@ def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int
     """HTML of the board, the line below it, and the three pictures."""
     image, clicks = work.photograph.image, work.clicks
     start = time.perf_counter()
-    made = segmenter.complete(image, clicks, hidden, seed)
+    made = segmenter.complete(image, clicks, float(hidden), int(seed))
     seconds = time.perf_counter() - start
     inside = [click.patch for click in clicks if click.inside]
     line = f"{len(inside)} inside, {len(clicks) - len(inside)} outside."
