@@ -51,15 +51,15 @@ def build(segmenter: Segmenter) -> gr.Blocks:
                         "Upload a photograph", type="binary", file_types=sorted(SUFFIXES), min_width=120
                     )
             with gr.Column(scale=6, min_width=320):
-                with gr.Row():
-                    completed, found = (gr.HTML(elem_classes="demo", min_width=240) for _ in range(2))
-                with gr.Row():
-                    seen = gr.HTML(elem_classes="demo", min_width=240)
+                with gr.Row(elem_classes="pair"):
+                    completed, found = (gr.HTML(elem_classes="demo") for _ in range(2))
+                with gr.Row(elem_classes="pair"):
+                    seen = gr.HTML(elem_classes="demo")
                     with gr.Column(min_width=240):
                         ratio = segmenter.model.config.mask_ratio
-                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Hidden share of the photograph")
-                        seed = gr.Slider(0, 99, value=0, step=1, label="Seed of the choice of hidden patches")
-                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colours, pixels")
+                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Hidden share")
+                        seed = gr.Slider(0, 99, value=0, step=1, label="Seed")
+                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colours")
 
         settings, views = [hidden, seed, scale], [patches, status, completed, found, seen]
 
