@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1, this machine alone"
+        "--host", default="127.0.0.1", help="listens there; default: 127.0.0.1"
     )
-    parser.add_argument("--port", default=7860, type=_port, help="default: 7860")
+    parser.add_argument("--port", default=7860, type=port, help="default: 7860")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("gradio") is None:
         sys.exit("error: the page needs Gradio: pip install -e .[demo]")
@@ -78,11 +78,12 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
         compiler.join()
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
+def port(text: str) -> int:
+    """A port's number; the name of this function is what argparse calls a wrong one."""
+    number = int(text)
+    if not 0 < number < 65536:
         raise ValueError
-    return port
+    return number
 
 
 if __name__ == "__main__":

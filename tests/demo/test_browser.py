@@ -21,7 +21,7 @@ from rmae_jax.training import pretrain
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-BRIEFLY = {"steps": 2, "warmup_steps": 1, "checkpoint_every": 2, "log_every": 1}
+BRIEFLY = {"steps": 2, "warmup_steps": 1, "checkpoint_every": 2, "log_every": 1, "model.objective": "rae"}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium in PATH (Debian: apt-get install chromium)")
 

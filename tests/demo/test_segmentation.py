@@ -17,7 +17,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
 CLICKS = (Click(6, True), Click(5, False), Click(10, True))
 LENGTH = {"region_decoder_depth": 2}  # reads the cls token too
 BATCH = {"objective": "rae", "region_variant": "batch", "region_loss": "l2"}
-CHANNEL = {"region_variant": "channel", "feeding_direction": "region_to_pixel"}
+CHANNEL = {"objective": "rae", "region_variant": "channel"}
 
 
 def by_hand(model) -> tuple[np.ndarray, np.ndarray, Mask, Mask]:
