@@ -30,9 +30,7 @@ def main(argv: list[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="listens there; default: 127.0.0.1"
-    )
+    parser.add_argument("--host", default="127.0.0.1", help="listens there; default: 127.0.0.1")
     parser.add_argument("--port", default=7860, type=port, help="default: 7860")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("gradio") is None:

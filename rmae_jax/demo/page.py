@@ -114,6 +114,8 @@ def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int
         completed = drawing.region(image, made.probability, drawing.BLUE)
         found = drawing.region(image, region, drawing.GREEN)
         line += f" Completed in {1000 * seconds:.0f} ms; {overlap} with the region found by colours."
+        if len(inside) == len(clicks):
+            line += " Now mark what is around it as outside: without, the model takes all for inside."
         about = (
             "The bluer, the more probable; the line is at one half.",
             f"<strong>{overlap}</strong> with the completed one. By Felzenszwalb and Huttenlocher’s method, under the "
