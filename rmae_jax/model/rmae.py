@@ -179,7 +179,7 @@ class RMAE(nnx.Module):
             pixel_pred = self.pixel_head(self.decoder(latent, mask, grid, order=mask, first=first, hints=hints))
         if config.objective != "mae":
             first = 1 + masked_only * region_mask.num_visible
-            memory = self._memory(latent, mask, region_mask, grid, self.region_decoder.reads_from(first))
+            memory = self.region_memory(latent, mask, region_mask, grid, self.region_decoder.reads_from(first))
             region_pred, queries = self.region_decoder(features, memory, first)
             memory = memory[:, -region_pred.shape[2] :]
         return {
@@ -190,7 +190,7 @@ class RMAE(nnx.Module):
             "region_pred": region_pred,
         }
 
-    def _memory(
+    def region_memory(
         self, latent: Float[Array, "batch visible_and_cls width"], mask: Mask, region_mask: Mask, grid: Grid, first: int
     ) -> Float[Array, "batch tokens region_width"]:
         """What the region decoder is told of each patch: of its pixels or, if those do not feed it, of its position."""

@@ -1,0 +1,88 @@
+"""Serves a page on which a checkpoint's region branch completes what one marks.
+
+    python -m rmae_jax.demo --checkpoint=RUN
+
+The page listens on this machine alone, unless --host says otherwise.
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+OPEN = (
+    "warning: whoever reaches {}, port {}, may use the page, upload photographs to this machine and keep it busy; "
+    "there is no password and no encryption"
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serves the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rmae_jax.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
+    parser.add_argument("--host", default="127.0.0.1", help="listens there; default: 127.0.0.1")
+    parser.add_argument("--port", default=7860, type=port, help="default: 7860")
+    arguments = parser.parse_args(argv)
+    if importlib.util.find_spec("gradio") is None:
+        sys.exit("error: the page needs Gradio: pip install -e .[demo]")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with tempfile.TemporaryDirectory(prefix="rmae-jax-demo-") as uploads:
+            _serve(arguments, uploads)
+    except KeyboardInterrupt:
+        print("\nstopped")
+        sys.exit(130)
+
+
+def _serve(arguments: argparse.Namespace, uploads: str) -> None:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = uploads
+    # Gradio asks its own page whether it is there; a proxy does not know.
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
+
+    # Imported here, so that a wrong flag is answered at once.
+    from rmae_jax import loading
+    from rmae_jax.demo import page
+    from rmae_jax.demo.segmentation import Segmenter
+    from rmae_jax.training import CheckpointError, ConfigError
+
+    try:
+        segmenter = Segmenter(loading.load(arguments.checkpoint)[0])
+    except (ConfigError, CheckpointError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    stop = threading.Event()
+    compiler = threading.Thread(target=segmenter.compile_ahead, args=(stop,))
+    compiler.start()
+    try:
+        address = page.launch(page.build(segmenter), arguments.host, arguments.port)
+        if arguments.host not in LOOPBACK:
+            print(OPEN.format(arguments.host, arguments.port))
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        stop.set()
+        compiler.join()
+
+
+def port(text: str) -> int:
+    """A port's number; the name of this function is what argparse calls a wrong one."""
+    number = int(text)
+    if not 0 < number < 65536:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The photograph in patches, each of which is a button: for the mouse, for fingers, and for the keyboard."""
+
+from collections.abc import Sequence
+
+from rmae_jax.demo.segmentation import Click
+
+
+def board(picture: str, side: int, clicks: Sequence[Click]) -> str:
+    """HTML of a square picture in side x side patches.
+
+    Args:
+      picture: its address.
+      side: patches in a row and in a column.
+      clicks: marked patches, each once; the newest last.
+    """
+    marked = {click.patch: "inside" if click.inside else "outside" for click in clicks}
+    reached_by_tab = clicks[-1].patch if clicks else 0
+    buttons = []
+    for patch in range(side * side):
+        mark = marked.get(patch, "")
+        place = f"row {patch // side + 1}, column {patch % side + 1}"
+        buttons.append(
+            f'<button type="button" data-patch="{patch}" class="{mark}" tabindex="{-(patch != reached_by_tab)}"'
+            f' aria-label="{place}{mark and ": "}{mark}" aria-pressed="{str(bool(mark)).lower()}">'
+            f"{ {'inside': '+', 'outside': '−', '': ''}[mark] }</button>"
+        )
+    return (
+        f'<div class="board" role="group" aria-label="The photograph in {side} by {side} patches; arrow keys move"'
+        f' style="--side: {side}; background-image: url({picture})">'
+        f"{''.join(buttons)}</div>"
+    )
