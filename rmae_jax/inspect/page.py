@@ -32,7 +32,7 @@ dd { margin: 0; overflow-wrap: anywhere }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; margin-top: .8rem }
 figure { margin: 0; min-width: 0; max-width: 100% }
 img { display: block; width: 100%; height: auto }
-figcaption { color: var(--soft); font-size: .875rem; overflow-wrap: anywhere }
+figcaption { color: var(--soft); font-size: .875rem; padding-left: 3px; overflow-wrap: anywhere }
 .absent { color: var(--soft); font-style: italic }
 summary { cursor: pointer; padding: .3rem 0 }
 pre { overflow-x: auto; font-size: .8rem; line-height: 1.4 }
@@ -47,7 +47,7 @@ class Picture:
 
     Attributes:
       figure: what is drawn.
-      caption: stands under it.
+      caption: stands over it.
       alt: says what it shows to who cannot see it.
     """
 
@@ -122,9 +122,9 @@ def _picture(picture: Picture) -> str:
     width, height = (round(inches * PIXELS_PER_INCH) for inches in picture.figure.get_size_inches())
     content = base64.b64encode(webp(picture.figure)).decode()
     return (
-        f'<figure style="width: {width}px"><img src="data:image/webp;base64,{content}" width="{width}" '
-        f'height="{height}" alt="{html.escape(picture.alt)}">'
-        f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>\n"
+        f'<figure style="width: {width}px"><figcaption>{html.escape(picture.caption)}</figcaption>'
+        f'<img src="data:image/webp;base64,{content}" width="{width}" '
+        f'height="{height}" alt="{html.escape(picture.alt)}"></figure>\n'
     )
 
 
