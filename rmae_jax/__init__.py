@@ -12,12 +12,13 @@ _PUBLIC = {
     "Outputs": "rmae_jax.model",
     "complete": "rmae_jax.completion",
     "features": "rmae_jax.encoding",
+    "inspect": "rmae_jax.inspect",
     "interop": "rmae_jax.interop",
     "load": "rmae_jax.loading",
     "pretrain": "rmae_jax.training",
 }
 
-__all__ = ["RMAE", "Mask", "Outputs", "complete", "features", "interop", "load", "pretrain"]
+__all__ = ["RMAE", "Mask", "Outputs", "complete", "features", "inspect", "interop", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> object:

@@ -120,15 +120,23 @@ def attend(
     num_heads: int,
 ) -> Float[Array, "batch queries width"]:
     """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32."""
-
-    def heads(x):  # (B, N, D) -> (B, H, N, D / H)
-        return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
-
-    q, k, v = heads(q), heads(k), heads(v)
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bhqk,bhkd->bhqd", weights, v)
+    weights, v = attention_weights(q, k, num_heads), split_heads(v, num_heads)
+    out = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v)
     return out.swapaxes(1, 2).reshape(out.shape[0], out.shape[2], -1)
+
+
+def attention_weights(
+    q: Float[Array, "batch queries width"], k: Float[Array, "batch keys width"], num_heads: int
+) -> Float[Array, "batch {num_heads} queries keys"]:
+    """softmax(q k^T / sqrt(head width)) of each head, in float32: how much of each key a query takes."""
+    q, k = split_heads(q, num_heads), split_heads(k, num_heads)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def split_heads(x: Float[Array, "batch tokens width"], num_heads: int) -> Float[Array, "batch {num_heads} tokens each"]:
+    """Gives each head its part of the width."""
+    return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
 
 def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:

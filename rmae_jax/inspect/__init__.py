@@ -1,0 +1,44 @@
+"""Looking at what a checkpoint has learned: completed pictures, attention, features, neighbours.
+
+Each of these is a function that returns NumPy arrays, and one that draws them; `python -m rmae_jax.inspect` makes one
+page of all. The names are loaded at their first use, so that a wrong flag of the command is answered without JAX.
+"""
+
+import importlib
+
+_PUBLIC = {
+    "Photograph": "photographs",
+    "load_photographs": "photographs",
+    "view": "photographs",
+    "reconstruction": "pixels",
+    "draw_reconstruction": "pixels",
+    "region_completion": "regions",
+    "draw_region_completion": "regions",
+    "attention_maps": "attention",
+    "attention_weights": "attention",
+    "draw_attention": "attention",
+    "patch_features": "features",
+    "image_features": "features",
+    "principal_components": "pca",
+    "pca_colours": "pca",
+    "draw_pca": "pca",
+    "patch_similarity": "similarity",
+    "draw_patch_similarity": "similarity",
+    "region_queries": "queries",
+    "query_similarity": "queries",
+    "draw_query_similarity": "queries",
+    "nearest_images": "neighbours",
+    "nearest_patches": "neighbours",
+    "draw_nearest_images": "neighbours",
+    "draw_nearest_patches": "neighbours",
+    "draw_losses": "curves",
+    "write_page": "report",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'rmae_jax.inspect' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"rmae_jax.inspect.{_PUBLIC[name]}"), name)

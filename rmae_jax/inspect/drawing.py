@@ -1,0 +1,70 @@
+"""How figures look: panels of one size, small text that reads on white and on black, nothing behind them."""
+
+import io
+
+import matplotlib
+import numpy as np
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#767676"  # 4.5:1 on white as on black
+ACCENTS = ("#e4572e", "#2e86ab", "#d9a404", "#4c9f50", "#9d6cc9", "#cc5a8d", "#3aa6a0", "#8f6b4a")
+PANEL = 1.4  # inches, the width of a panel
+GRAY = 0.55  # of hidden patches
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+}
+styled = matplotlib.rc_context(STYLE)  # decorates what draws
+
+
+def panels(rows: int, columns: int, aspect: float, text: float = 0.2) -> tuple[Figure, np.ndarray]:
+    """A figure of panels for pictures.
+
+    Args:
+      rows: of panels.
+      columns: of panels.
+      aspect: height of a picture over its width.
+      text: inches above and below the pictures of a row.
+
+    Returns:
+      The figure and its axes, (rows, columns), empty.
+    """
+    figure = Figure(figsize=(PANEL * columns, rows * (PANEL * aspect + text)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    return figure, axes
+
+
+def show(
+    axis: Axes, picture: Shaped[np.ndarray, "height width *colours"], title: str = "", note: str = "", **options: object
+) -> None:
+    """Puts a picture into a panel: colours (uint8, or 0..1), or values in a colour map, from 0 to 1 if not told."""
+    values = {"vmin": 0, "vmax": 1, "cmap": "gray"} | options if picture.ndim == 2 else {}
+    axis.imshow(picture, interpolation="nearest" if picture.ndim == 2 else None, **values)
+    axis.set_title(title, pad=3)
+    axis.set_xlabel(note, labelpad=2)
+
+
+def webp(figure: Figure) -> bytes:
+    """A figure as a WebP file with a transparent ground: a quarter of the same PNG."""
+    out = io.BytesIO()
+    figure.savefig(out, format="webp", dpi=144, pil_kwargs={"quality": 88, "method": 4})
+    return out.getvalue()

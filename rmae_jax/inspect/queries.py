@@ -1,0 +1,106 @@
+"""What the region branch makes of regions: its queries, and how alike they are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from rmae_jax.encoding import as_input
+from rmae_jax.inspect.drawing import ACCENTS, PANEL, show, styled
+from rmae_jax.inspect.features import cosine
+from rmae_jax.inspect.photographs import Photograph
+from rmae_jax.inspect.regions import Regions, masks
+from rmae_jax.model import RMAE, Mask, at_size
+
+MOST_DRAWN = len(ACCENTS)
+
+
+def why_no_queries(model: RMAE) -> str | None:
+    """Why a model has no region queries; None if it has."""
+    if model.config.objective == "mae":
+        return 'the "mae" objective has no region branch'
+    if model.config.region_variant != "length":
+        return f'the "{model.config.region_variant}" region variant has no queries'
+    return None
+
+
+def region_queries(
+    model: RMAE, photograph: Photograph, regions: Regions, *, mask_ratio: float | None = None, seed: int = 0
+) -> Float[np.ndarray, "regions features"]:
+    """The query that the region branch makes of each region's visible patches.
+
+    A query is made of its region's map alone: it tells of place and shape, not of what the photograph shows there.
+
+    Args:
+      model: with region queries: variant "length".
+      photograph: any.
+      regions: of it; see `region_completion`.
+      mask_ratio: the part of the patches that is hidden; by default the model's.
+      seed: decides which.
+
+    Raises:
+      ValueError: the model has no queries, or the ratio leaves no patch visible or none hidden.
+    """
+    if reason := why_no_queries(model):
+        raise ValueError(reason)
+    model = at_size(model, *photograph.image.shape[:2])
+    maps = jnp.asarray(regions[None], jnp.float32)
+    return np.asarray(
+        _queries(model, as_input(photograph.image[None]), maps, *masks(model, photograph, mask_ratio, seed))
+    )
+
+
+@jax.jit
+def _queries(
+    model: RMAE,
+    images: Float[Array, "1 height width 3"],
+    maps: Float[Array, "1 regions height width"],
+    mask: Mask,
+    region_mask: Mask,
+) -> Float[Array, "regions features"]:
+    # Compiled, the rest of the model is not computed.
+    return model(images, maps, mask, region_mask).queries[0].astype(jnp.float32)
+
+
+def query_similarity(queries: Float[np.ndarray, "regions features"]) -> Float[np.ndarray, "regions regions"]:
+    """The cosine similarity of every two queries of a photograph."""
+    return cosine(queries, queries)
+
+
+@styled
+def draw_query_similarity(
+    photograph: Photograph, regions: Regions, similarity: Float[np.ndarray, "regions regions"]
+) -> Figure:
+    """Draws the photograph with the outlines of up to eight regions, numbered, and the matrix of their similarity."""
+    count = min(len(regions), MOST_DRAWN)
+    regions, similarity = regions[:count], similarity[:count, :count]
+    height, width = photograph.image.shape[:2]
+    figure = Figure(figsize=(4 * PANEL, 2 * PANEL * max(1.0, height / width) + 0.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    show(left, photograph.image, "regions")
+    left.set(xticks=[], yticks=[])
+    left.spines[:].set_visible(False)
+    for number, (region, colour) in enumerate(zip(regions, ACCENTS, strict=False), start=1):
+        left.contour(region, [0.5], colors=colour, linewidths=1.5)
+        row, column = _inside(region)
+        box = {"boxstyle": "round,pad=0.15", "facecolor": colour, "edgecolor": "none"}
+        left.text(column, row, str(number), color="white", fontsize=8, ha="center", va="center", bbox=box)
+    show(right, similarity, "similarity of queries", vmin=similarity.min(), cmap="viridis")
+    middle = (similarity.min() + 1) / 2
+    for (i, j), value in np.ndenumerate(similarity):
+        shade = "black" if value > middle else "white"
+        right.text(j, i, f"{value:.2f}".replace("0.", "."), color=shade, fontsize=6.5, ha="center", va="center")
+    numbers = [str(number) for number in range(1, count + 1)]
+    right.set(xticks=range(count), xticklabels=numbers, yticks=range(count), yticklabels=numbers)
+    right.tick_params(length=0)
+    right.spines[:].set_visible(False)
+    return figure
+
+
+def _inside(region: np.ndarray) -> tuple[int, int]:
+    """The pixel of a region that is farthest from its boundary, for its number."""
+    depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    return int(row), int(column)

@@ -1,0 +1,104 @@
+"""Everything that can be looked at of a checkpoint, on one page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmae_jax import loading
+from rmae_jax.inspect import captions
+from rmae_jax.inspect.curves import draw_losses
+from rmae_jax.inspect.page import Picture, Section, render
+from rmae_jax.inspect.photographs import LONGEST_ASPECT, Photograph, check_size, load_photographs
+from rmae_jax.inspect.sections import Page, Report
+from rmae_jax.model import RMAE
+
+OBJECTIVES = {"mae": "MAE: pixels", "rae": "RAE: regions", "rmae": "R-MAE: pixels and regions"}
+
+
+def write_page(
+    checkpoint: str | Path,
+    images: Sequence[str | Path],
+    output: str | Path,
+    *,
+    image_size: int | None = None,
+    mask_ratio: float | None = None,
+    seed: int = 0,
+    block: int = -1,
+    overwrite: bool = False,
+    report: Report = lambda done, total: None,
+) -> Path:
+    """Writes OUTPUT/index.html, which shows all that can be looked at of a checkpoint.
+
+    Args:
+      checkpoint: a run's folder (newest step) or one step's.
+      images: files, folders or patterns.
+      output: a folder, made if it is not there.
+      image_size: of the photographs' shorter side; by default the model's.
+      mask_ratio: the part of the patches that is hidden; by default the model's.
+      seed: decides which, and which regions are drawn.
+      block: of the encoder, whose attention is drawn, from 0; negative ones count from the last.
+      overwrite: replaces a page that is there.
+      report: called with the number of pieces of work done and that of all.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      ConfigError: no run's folder.
+      CheckpointError: no complete checkpoint.
+      ValueError: something of the images or the options does not fit.
+      OSError: a file cannot be read or written.
+    """
+    page = Path(output) / "index.html"
+    if page.exists() and not overwrite:
+        raise FileExistsError(f"{page} is there already; --overwrite replaces it")
+    model, config = loading.load(checkpoint)
+    run, step = loading.locate(checkpoint)
+    size = config.model.image_size if image_size is None else image_size
+    check_size(size, config.model.patch_size)
+    photographs = load_photographs(images, size, config.model.patch_size)
+    sections = [_training(run, step), *Page(model, photographs, mask_ratio, seed, block, report).sections()]
+    facts = _facts(run, step, model, photographs, size, mask_ratio, seed)
+    text = render(f"What {run.resolve().name} has learned", facts, json.dumps(config.to_dict(), indent=2), sections)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    partial = page.with_name(".index.html")
+    partial.write_text(text)
+    partial.replace(page)
+    return page
+
+
+def _training(run: Path, step: int) -> Section:
+    figure = draw_losses(run, step)
+    if figure is None:
+        return Section("Training", (), absent=[captions.NO_LOSSES])
+    return Section("Training", [captions.LOSSES], [Picture(figure, "", "The run's losses over its steps")])
+
+
+def _facts(
+    run: Path,
+    step: int,
+    model: RMAE,
+    photographs: Sequence[Photograph],
+    size: int,
+    mask_ratio: float | None,
+    seed: int,
+) -> list[tuple[str, str]]:
+    config = model.config
+    ratios = dict.fromkeys(("photographs", "regions"), mask_ratio)
+    if mask_ratio is None:
+        ratios = {"photographs": config.mask_ratio, "regions": config.region_mask_ratio}
+    hidden = " and ".join(f"{ratio:.0%} of the patches of {what}" for what, ratio in ratios.items())
+    seen = (
+        f"{len(photographs)}; shorter side resized to {size} pixels, the middle cut to multiples of "
+        f"{config.patch_size}, the longer side at most {LONGEST_ASPECT} times the shorter"
+    )
+    if size != config.image_size:
+        seen += f" (trained at {config.image_size}: positions are interpolated)"
+    return [
+        ("Run", str(run)),
+        ("Step", str(step)),
+        ("Objective", OBJECTIVES[config.objective]),
+        ("Encoder", f"ViT of {config.depth} blocks, width {config.width}, patches of {config.patch_size} pixels"),
+        ("Photographs", seen),
+        ("Hidden", f"{hidden}, drawn by seed {seed}, to reconstruct and complete; nothing elsewhere"),
+    ]
