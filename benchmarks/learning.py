@@ -112,7 +112,7 @@ def tabulate(output: Path, seeds: int) -> str:
         lines.append(f"| {title} | {' | '.join(cells)} |")
     rows = [("rmae", "model", "R-MAE"), ("rae", "model", "RAE")]
     rows += [
-        ("rae", method, f"{method} {what}")
+        ("rae", method, f"{method}: {what}")
         for method, what in zip(METHODS[1:], ("visible pixel", "inside"), strict=True)
     ]
     ratios = [f"{ratio:.0%}" for ratio in VISIBLE_RATIOS]
