@@ -16,7 +16,14 @@ from data_prep import flags
 from docs import draw_data_flow
 from rmae_jax.training.config import flat
 
-DOCUMENTS = ["README.md", "docs/method.md", "docs/data.md", "docs/scaling.md", "docs/downstream.md", "docs/evaluation.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/method.md",
+    "docs/data.md",
+    "docs/scaling.md",
+    "docs/downstream.md",
+    "docs/evaluation.md",
+]
 
 
 def quoted(document: str) -> list[str]:
