@@ -6,7 +6,7 @@ import tokenize
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8, UInt16
@@ -36,11 +36,12 @@ class LabelMaps:
 
     folder: AnyPath
     name: str = "label_maps"
+    method: ClassVar[str] = "label_maps"
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
         """Metadata of the layer."""
-        return ({"name": self.name, "method": "label_maps"},)
+        return ({"name": self.name, "method": self.method},)
 
     def inputs(self) -> Iterator[Input]:
         """The files, in order.
@@ -57,19 +58,20 @@ class LabelMaps:
           PrepError: the folder is missing.
         """
         folder.check(self.folder)
-        return partial(_make, self.folder)
+        return partial(self.make, self.folder)
 
-
-def _make(
-    maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
-) -> list[UInt16[np.ndarray, "maps height width"]]:
-    values, name = read(maps, item, data, pixels)
-    if values.shape[-1] == 3 and values.ndim == 4:  # a number for each colour
-        values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    numbered = np.empty(values.shape, np.uint16)
-    for labels, out in zip(values, numbered, strict=True):
-        out[:] = _numbered(labels, name)
-    return [fit(numbered, data, pixels, name)]
+    @staticmethod
+    def make(
+        maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+    ) -> list[UInt16[np.ndarray, "maps height width"]]:
+        """The label maps of one image, see `MapMaker`; `maps` is the folder."""
+        values, name = read(maps, item, data, pixels)
+        if values.shape[-1] == 3 and values.ndim == 4:  # a number for each colour
+            values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        numbered = np.empty(values.shape, np.uint16)
+        for labels, out in zip(values, numbered, strict=True):
+            out[:] = _numbered(labels, name)
+        return [fit(numbered, data, pixels, name)]
 
 
 def read(
