@@ -39,7 +39,8 @@ def attention_weights(
     model, depth = at_size(model, *image.shape[:2]), model.config.depth
     if not -depth <= block < depth:
         raise ValueError(f"no block {block}: the encoder has {depth}, 0 to {depth - 1}, or -{depth} to -1 from the end")
-    num_tokens = 1 + model.encoder.grid(image[None]).num_patches
+    patch = model.config.patch_size
+    num_tokens = 1 + (image.shape[0] // patch) * (image.shape[1] // patch)
     if not 0 <= token < num_tokens:
         raise ValueError(f"no token {token}: the image has {num_tokens}, cls and its patches")
     return np.asarray(_weights(model.encoder, as_input(image[None]), jnp.asarray(token), block % depth))

@@ -9,6 +9,7 @@ from rmae_jax.encoding import features
 from rmae_jax.model import RMAE
 
 PatchFeatures = Float[np.ndarray, "rows columns features"]
+OfSeveral = Sequence[Float[np.ndarray, "_ _ features"]]  # images, that may differ in size
 
 
 def patch_features(model: RMAE, image: UInt8[np.ndarray, "height width 3"]) -> PatchFeatures:
@@ -21,7 +22,7 @@ def patch_features(model: RMAE, image: UInt8[np.ndarray, "height width 3"]) -> P
     return tokens.reshape(image.shape[0] // model.config.patch_size, -1, tokens.shape[-1])
 
 
-def image_features(patches: Sequence[PatchFeatures]) -> Float[np.ndarray, "images features"]:
+def image_features(patches: OfSeveral) -> Float[np.ndarray, "images features"]:
     """One vector an image: the mean of its patches' features."""
     return np.stack([one.mean(axis=(0, 1)) for one in patches])
 

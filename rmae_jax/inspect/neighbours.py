@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from rmae_jax.inspect.drawing import ACCENTS, panels, show, styled
-from rmae_jax.inspect.features import PatchFeatures, cosine
+from rmae_jax.inspect.features import OfSeveral, cosine
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.similarity import Patch, check_patch, mark
 
@@ -45,7 +45,7 @@ def nearest_images(
     return nearest, np.take_along_axis(similarity, nearest, axis=1)
 
 
-def nearest_patches(patches: Sequence[PatchFeatures], image: int, patch: Patch, count: int = 4) -> NearestPatches:
+def nearest_patches(patches: OfSeveral, image: int, patch: Patch, count: int = 4) -> NearestPatches:
     """The patches of all other images that are nearest to one patch, by cosine similarity.
 
     Those of the same image are left out: its neighbours in the picture are nearly always the nearest, and tell little.

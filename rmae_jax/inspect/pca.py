@@ -1,14 +1,13 @@
 """The directions in which patch features vary most, as colours."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from rmae_jax.inspect.drawing import panels, show, styled
-from rmae_jax.inspect.features import PatchFeatures
+from rmae_jax.inspect.features import OfSeveral, PatchFeatures
 from rmae_jax.inspect.photographs import Photograph
 
 COMPONENTS = 3  # red, green, blue
@@ -34,7 +33,7 @@ class PrincipalComponents:
         return (patches - self.mean) @ self.components.T
 
 
-def principal_components(patches: Sequence[PatchFeatures]) -> PrincipalComponents:
+def principal_components(patches: OfSeveral) -> PrincipalComponents:
     """Fits the components to the patches of all images together.
 
     A component's sign is not determined by the data; here the entry of largest size is positive.
@@ -53,9 +52,7 @@ def principal_components(patches: Sequence[PatchFeatures]) -> PrincipalComponent
     return PrincipalComponents(mean, components, variances[:COMPONENTS] / max(variances.sum(), 1e-300))
 
 
-def pca_colours(
-    patches: Sequence[PatchFeatures], fitted: PrincipalComponents | None = None
-) -> list[Float[np.ndarray, "rows columns 3"]]:
+def pca_colours(patches: OfSeveral, fitted: PrincipalComponents | None = None) -> list[Float[np.ndarray, "_ _ 3"]]:
     """The first three principal components of each image's patches as red, green and blue.
 
     Patches of like colour have like features, in one image and across images.

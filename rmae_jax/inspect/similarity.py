@@ -58,7 +58,7 @@ def draw_patch_similarity(
     return figure
 
 
-def mark(axis: Axes, patch: Patch, side: float, colour: str) -> None:
+def mark(axis: Axes, patch: Patch, side: float | int, colour: str) -> None:
     """Draws a frame around a patch of `side` pixels."""
     row, column = patch
     corner = (column * side - 0.5, row * side - 0.5)  # a pixel is centred on its number

@@ -1,5 +1,6 @@
 """What the heads look at, against NumPy and transformers."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ def reference(model, image: np.ndarray, block: int) -> np.ndarray:
     """Softmax of all tokens in one block, (heads, tokens, tokens), in plain NumPy and double precision."""
     params = {name: value.astype(np.float64) for name, value in flat(model.encoder).items()}
     size, side = model.config.patch_size, image.shape[0] // model.config.patch_size
-    pixels = np.asarray(normalize(image[None])[0], np.float64)
+    pixels = np.asarray(normalize(jnp.asarray(image[None]))[0], np.float64)
     patches = pixels.reshape(side, size, -1, size, 3).swapaxes(1, 2).reshape(-1, size * size * 3)
     x = patches @ params["patch_embed/kernel"] + params["patch_embed/bias"]
     x = np.concatenate([params["cls_token"][0], x + sincos_positions(x.shape[1], (side, len(x) // side))])
@@ -61,7 +62,7 @@ def test_weights_are_those_of_transformers(photographs, tmp_path):
     model, image = randomised(objective="mae"), photographs[1].image
     interop.write(model, tmp_path / "vit", "transformers")
     theirs = ViTMAEModel.from_pretrained(tmp_path / "vit", attn_implementation="eager", mask_ratio=0.0).eval()
-    pixels = torch.from_numpy(np.array(normalize(image[None]))).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.array(normalize(jnp.asarray(image[None])))).permute(0, 3, 1, 2)
     noise = torch.arange(16).float()[None]  # keeps the order of the patches
     for block, weights in enumerate(theirs(pixels, noise=noise, output_attentions=True).attentions):
         assert np.abs(attention_weights(model, image, block=block) - weights[0, :, 0].numpy()).max() < 1e-4
