@@ -30,7 +30,7 @@ TITLES = [
 
 def check(page: str, num_pictures: int) -> None:
     """One file, nothing from elsewhere, every picture whole and described."""
-    assert not re.search(r"""(src|href)\s*=\s*["']?(?!data:|#)""", page)
+    assert not re.search(r"""(src|href)\s*=\s*(?!["']?(data:|#))""", page)
     assert not re.search(r"@import|url\(|<script|<link", page)
     pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" width="\d+" height="\d+" alt="([^"]+)">', page)
     assert len(pictures) == num_pictures == page.count("<img")
