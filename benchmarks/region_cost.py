@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from configs import rmae_b
-from rmae_jax.model.blocks import LayerNorm, Linear
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.region_queries import linear_of_normed_sum
 from rmae_jax.training.config import Durations
 from rmae_jax.training.mesh import to_devices, training_mesh

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from rmae_jax.model.blocks import Block, LayerNorm, Linear
+from rmae_jax.model.blocks import Block
+from rmae_jax.model.layers import LayerNorm
 from rmae_jax.model.pixels import PixelEncoder
 
 
@@ -19,8 +20,9 @@ class Classifier(nnx.Module):
     def __init__(self, encoder: PixelEncoder, num_classes: int, drop_path: float, *, rngs: nnx.Rngs):
         self.encoder = encoder
         self.drop_path = drop_path
-        self.norm = LayerNorm(encoder.width, rngs=rngs)
-        self.head = Linear(encoder.width, num_classes, kernel_init=nnx.initializers.truncated_normal(2e-5), rngs=rngs)
+        self.norm = LayerNorm(encoder.width, dtype=jnp.dtype("float32"), rngs=rngs)
+        init = nnx.initializers.truncated_normal(2e-5)
+        self.head = nnx.Linear(encoder.width, num_classes, kernel_init=init, rngs=rngs)
 
     def __call__(
         self, images: Float[Array, "batch height width 3"], key: PRNGKeyArray | None = None

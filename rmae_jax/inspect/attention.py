@@ -12,8 +12,8 @@ from rmae_jax.encoding import as_input
 from rmae_jax.inspect.drawing import panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.model import RMAE, at_size
-from rmae_jax.model.blocks import attention_weights as weights_of
-from rmae_jax.model.blocks import project, run_stack
+from rmae_jax.model.attention import attention_weights as weights_of
+from rmae_jax.model.blocks import run_stack
 from rmae_jax.model.pixels import PixelEncoder
 
 COLUMNS = 4
@@ -54,8 +54,8 @@ def _weights(
     asked = jax.tree.map(lambda leaf: leaf[block], encoder.blocks)
     x = asked.norm1(run_stack(before, encoder.embed(images)))
     width, attention = x.shape[-1], asked.attention
-    query = project(attention.qkv, jax.lax.dynamic_slice_in_dim(x, token, 1, axis=1), slice(width))
-    keys = project(attention.qkv, x, slice(width, 2 * width))
+    query = attention.qkv.part(jax.lax.dynamic_slice_in_dim(x, token, 1, axis=1), slice(width))
+    keys = attention.qkv.part(x, slice(width, 2 * width))
     return weights_of(query, keys, attention.num_heads)[0, :, 0]
 
 

@@ -8,46 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Shaped
 
-LayerNorm = partial(nnx.LayerNorm, epsilon=1e-6)
-Linear = partial(nnx.Linear, kernel_init=nnx.initializers.xavier_uniform())
-gelu = partial(jax.nn.gelu, approximate=False)  # JAX's default is the tanh approximation; the paper's is erf
-
-Tokens = Float[Array, "batch tokens width"]
-
-
-class Attention(nnx.Module):
-    """Multi-head softmax self-attention over the tokens of each batch entry."""
-
-    def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
-        self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch queries width"]:
-        """Attends to all tokens from token `first` and those behind it; the queries of the others are not computed."""
-        if first == 0:
-            q, k, v = jnp.split(self.qkv(x), 3, axis=-1)
-        else:
-            width = x.shape[-1]
-            q = project(self.qkv, x[:, first:], slice(width))
-            k, v = jnp.split(project(self.qkv, x, slice(width, None)), 2, axis=-1)
-        return self.proj(attend(q, k, v, self.num_heads))
-
-
-class CrossAttention(nnx.Module):
-    """Multi-head softmax attention from queries to a memory."""
-
-    def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.num_heads = num_heads
-        self.q = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.kv = Linear(width, 2 * width, dtype=dtype, rngs=rngs)
-        self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self, queries: Float[Array, "batch queries width"], memory: Tokens
-    ) -> Float[Array, "batch queries width"]:
-        k, v = jnp.split(self.kv(memory), 2, axis=-1)
-        return self.proj(attend(self.q(queries), k, v, self.num_heads))
+from rmae_jax.model.attention import Attention, Tokens
+from rmae_jax.model.layers import LayerNorm, Linear, gelu
 
 
 class MLP(nnx.Module):
@@ -103,40 +65,6 @@ class Blocks(nnx.Module):
 
     def _before_last(self, x: Tokens) -> Tokens:
         return x if self.body is None else run_stack(self.body, x)
-
-
-def project(
-    linear: nnx.Linear, x: Float[Array, "*batch width"], columns: slice
-) -> Float[Array, "*batch chosen_features"]:
-    """Chosen columns of a linear layer's output."""
-    kernel, bias = linear.kernel[:, columns].astype(linear.dtype), linear.bias[columns].astype(linear.dtype)
-    return x.astype(linear.dtype) @ kernel + bias
-
-
-def attend(
-    q: Float[Array, "batch queries width"],
-    k: Float[Array, "batch keys width"],
-    v: Float[Array, "batch keys width"],
-    num_heads: int,
-) -> Float[Array, "batch queries width"]:
-    """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32."""
-    weights, v = attention_weights(q, k, num_heads), split_heads(v, num_heads)
-    out = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v)
-    return out.swapaxes(1, 2).reshape(out.shape[0], out.shape[2], -1)
-
-
-def attention_weights(
-    q: Float[Array, "batch queries width"], k: Float[Array, "batch keys width"], num_heads: int
-) -> Float[Array, "batch {num_heads} queries keys"]:
-    """softmax(q k^T / sqrt(head width)) of each head, in float32: how much of each key a query takes."""
-    q, k = split_heads(q, num_heads), split_heads(k, num_heads)
-    scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    return jax.nn.softmax(scores, axis=-1)
-
-
-def split_heads(x: Float[Array, "batch tokens width"], num_heads: int) -> Float[Array, "batch {num_heads} tokens each"]:
-    """Gives each head its part of the width."""
-    return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
 
 def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:

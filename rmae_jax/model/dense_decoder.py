@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import Blocks, LayerNorm, Linear
+from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes, reorder
 from rmae_jax.model.patches import Grid
 from rmae_jax.model.pixels import token_init

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import Block, LayerNorm, Linear, run_stack, stack
+from rmae_jax.model.blocks import Block, run_stack, stack
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, take
 from rmae_jax.model.patches import Grid, patchify
 

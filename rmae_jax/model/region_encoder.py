@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import Blocks, LayerNorm, Linear
+from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes, take
 from rmae_jax.model.patches import Grid
 

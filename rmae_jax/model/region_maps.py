@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import Blocks, LayerNorm, Linear
+from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import fill_holes
 from rmae_jax.model.pixels import token_init
 from rmae_jax.model.region_encoder import RegionFeatures

@@ -5,9 +5,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import MLP, Attention, CrossAttention, LayerNorm, Linear, gelu, run_stack, stack
+from rmae_jax.model.attention import Attention, CrossAttention
+from rmae_jax.model.blocks import MLP, run_stack, stack
+from rmae_jax.model.layers import LINEAR, LayerNorm, Linear, gelu
 from rmae_jax.model.region_encoder import RegionFeatures
 
 Queries = Float[Array, "batch regions width"]
@@ -109,4 +112,4 @@ def linear_of_normed_sum(
     scaled = (norm.scale[...][:, None] * kernel).astype(dtype)
     from_q, from_v = (jnp.matmul(x.astype(dtype), scaled, preferred_element_type=jnp.float32) for x in (q, v))
     constant = norm.bias[...] @ kernel + linear.bias[...]
-    return ((from_q[:, :, None] + from_v[:, None]) * inverse_std + constant).astype(dtype)
+    return checkpoint_name(((from_q[:, :, None] + from_v[:, None]) * inverse_std + constant).astype(dtype), LINEAR)

@@ -8,9 +8,9 @@ import ml_collections
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.blocks import Linear
 from rmae_jax.model.check import check
 from rmae_jax.model.dense_decoder import DenseDecoder
+from rmae_jax.model.layers import Linear
 from rmae_jax.model.masks import Mask, reorder, take
 from rmae_jax.model.patches import Grid, patchify
 from rmae_jax.model.pixels import PixelEncoder, pixel_targets

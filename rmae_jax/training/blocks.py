@@ -12,12 +12,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
 from rmae_jax.model import RMAE
-from rmae_jax.model.blocks import Attention, Block, CrossAttention
+from rmae_jax.model.blocks import Block
+from rmae_jax.model.layers import ATTENTION, LINEAR
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
-from rmae_jax.training.config import REMAT
 from rmae_jax.training.sharding import gather
 
 BLOCKS = (Block, QueryBlock, ExpansionBlock)
+# What of a block is kept for the backward pass, beside its input, by config.remat.
+KEPT = {"none": (LINEAR, ATTENTION), "attention": (LINEAR,), "full": ()}
 Run = Callable[[nnx.Module, str, tuple], Array]  # of a module, a method's name and its arguments
 Path = tuple[str, ...]
 
@@ -50,10 +52,7 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
       remat: what blocks compute again in the backward pass instead of keeping it: "none"; "attention": scores, softmax
         and their product with the values; "full": everything but a block's input.
     """
-    assert remat in REMAT
     split = any(map(len, jax.tree.leaves(specs)))
-    if not split and remat == "none":
-        return nnx.merge(graphdef, params)
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
 
     def outside_gathered(path: tuple, part: Array, spec: PartitionSpec) -> Array:
@@ -61,18 +60,15 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
         return part if any(names[: len(block)] == block for block in inside) else gather(part, spec)
 
     model = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(outside_gathered, params, specs))
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
     for path, parent, block in list(_find(model, BLOCKS)):
-        run = _attention_again if remat == "attention" else _plain
+        run = _plain
         if split:
             of_block = specs
             for name in path:
                 of_block = of_block[name]
-            run = _gathering(of_block, run)
-        if remat == "full":
-            run = _again(run, policy=None)
-        elif split:
-            run = _again(run, policy=_all_but_weights)
-        setattr(parent, path[-1], Rewired(block, run))
+            run = _gathering(of_block)
+        setattr(parent, path[-1], Rewired(block, _again(run, policy)))
     return model
 
 
@@ -91,8 +87,8 @@ def _plain(module: nnx.Module, method: str, args: tuple) -> Array:
     return getattr(module, method)(*args)
 
 
-def _again(run: Run, policy: Callable[..., bool] | None) -> Run:
-    """`run`, of which the backward pass computes again what `policy` does not keep; without one, everything."""
+def _again(run: Run, policy: Callable[..., bool]) -> Run:
+    """`run`, of which the backward pass computes again what `policy` does not keep."""
 
     def kept(module: nnx.Module, method: str, args: tuple) -> Array:
         numbers = tuple(i for i, arg in enumerate(args, start=1) if isinstance(arg, int))
@@ -105,23 +101,9 @@ def _again(run: Run, policy: Callable[..., bool] | None) -> Run:
     return kept
 
 
-def _all_but_weights(primitive: jax.extend.core.Primitive, *inputs: jax.core.ShapedArray, **params: object) -> bool:
-    """Keeps activations, (B, N, D), and not gathered weights or their casts and slices, which are matrices."""
-    return any(x.ndim > 2 for x in inputs)
-
-
-def _gathering(specs: PyTree[PartitionSpec], run: Run) -> Run:
+def _gathering(specs: PyTree[PartitionSpec]) -> Run:
     def gathered(module: nnx.Module, method: str, args: tuple) -> Array:
         graphdef, state = nnx.split(module)
-        return run(nnx.merge(graphdef, jax.tree.map(gather, nnx.to_pure_dict(state), specs)), method, args)
+        return _plain(nnx.merge(graphdef, jax.tree.map(gather, nnx.to_pure_dict(state), specs)), method, args)
 
     return gathered
-
-
-def _attention_again(module: nnx.Module, method: str, args: tuple) -> Array:
-    """Runs a block whose attention keeps what its linear layers make, and nothing of one token for another."""
-    module = jax.tree.map(lambda leaf: leaf, module)  # a copy: the model's own may be called again
-    run = _again(_plain, jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
-    for path, parent, attention in list(_find(module, (Attention, CrossAttention))):
-        setattr(parent, path[-1], Rewired(attention, run))
-    return _plain(module, method, args)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rmae_jax.model.blocks import Blocks, LayerNorm, Linear
+from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.region_queries import linear_of_normed_sum
 
 

@@ -1,0 +1,218 @@
+"""A training step against PyTorch's, against MAE's and against the machine: seconds, memory, compilation.
+
+    python -m benchmarks.step [--batch=16] [--rounds=5] [--no_torch_compile]
+
+Every side is a process of its own that runs forward pass, backward pass and AdamW of a ViT-B/16 in float32 on random
+photographs, one at a time and in turns: ours (configs/mae_b.py and rmae_b.py with K = 8, necks of 1 and 8) and
+transformers' ViTMAEForPreTraining with torch.optim.AdamW(fused=True), eager and through torch.compile. "products" is a
+large matrix product, the machine's roofline: the seconds that a step's products alone would take at its rate.
+
+Prints medians, each round's ratio to the first side of its table, images and FLOPs per second, the peak memory of each
+process, and the seconds that its first step took longer than the others.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+OURS = {
+    "MAE": {"objective": "mae"},
+    "R-MAE, neck 1": {"neck_depth": 1},
+    "R-MAE, neck 8": {"neck_depth": 8},
+}
+PRODUCT = (4096, 3072, 768)  # rows, columns and depth of the roofline's product
+
+
+def ours(batch: int, changes: dict) -> Callable[[], None]:
+    """A function that runs one step of ours and waits for it."""
+    from rmae_jax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    import jax
+
+    from configs import rmae_b
+    from rmae_jax.training.config import Durations
+    from rmae_jax.training.mesh import to_devices, training_mesh
+    from rmae_jax.training.optimizer import adamw
+    from rmae_jax.training.step import init_state, train_step
+
+    config = rmae_b.get_config()
+    config.batch_size = batch
+    config.model.update(changes)
+    mesh, optimizer = training_mesh(config), adamw(config, Durations(1000, 10))
+    rng, side = np.random.default_rng(0), config.model.image_size
+    data = {"images": photographs(batch, side), "regions": rng.integers(0, 256, (batch, side, side), np.uint8)}
+    data, state = to_devices(data, mesh), init_state(config, optimizer, mesh)
+    step = train_step(config, optimizer, mesh)
+
+    def run() -> None:
+        nonlocal state
+        state, losses = step(state, data)
+        jax.block_until_ready(losses)
+
+    return run
+
+
+def pytorch(batch: int, compiled: bool) -> Callable[[], None]:
+    """A function that runs one step of transformers' MAE."""
+    import torch
+    from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+    from rmae_jax.model.inputs import IMAGENET_MEAN, IMAGENET_STD
+
+    torch.set_num_threads(os.cpu_count())
+    model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True))  # the defaults are ViT-B/16's
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    images = torch.from_numpy(photographs(batch, 224).transpose(0, 3, 1, 2).copy())
+    mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def loss() -> torch.Tensor:
+        return model((images.float() / 255 - mean) / std).loss
+
+    forward = torch.compile(loss) if compiled else loss
+
+    def run() -> None:
+        optimizer.zero_grad()
+        forward().backward()
+        optimizer.step()
+
+    return run
+
+
+def product(library: str) -> Callable[[], None]:
+    """A function that multiplies two matrices."""
+    rows, columns, depth = PRODUCT
+    a, b = (np.random.default_rng(0).random(shape, np.float32) for shape in ((rows, depth), (depth, columns)))
+    if library == "torch":
+        import torch
+
+        torch.set_num_threads(os.cpu_count())
+        a, b = torch.from_numpy(a), torch.from_numpy(b)
+        return lambda: [a @ b for _ in range(20)]
+    import jax
+
+    multiply = jax.jit(lambda a, b: a @ b)
+    a, b = jax.device_put(a), jax.device_put(b)
+    return lambda: [multiply(a, b).block_until_ready() for _ in range(20)]
+
+
+def photographs(batch: int, side: int) -> np.ndarray:
+    """Random pixels, uint8 (B, S, S, 3)."""
+    return np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), np.uint8)
+
+
+def serve(kind: str, batch: int, options: str) -> None:
+    """A side's process: for every line that comes in, runs once and answers with its seconds and peak memory."""
+    run = (
+        {"ours": ours, "pytorch": pytorch}[kind](batch, json.loads(options)) if kind != "product" else product(options)
+    )
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        seconds = time.perf_counter() - start
+        print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]), flush=True)
+
+
+class Side:
+    """A process that runs when it is told to."""
+
+    def __init__(self, kind: str, batch: int, options: str):
+        command = [sys.executable, "-m", "benchmarks.step", "--side", kind, options, "--batch", str(batch)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds: list[float] = []
+        self.first = self()[0]
+
+    def __call__(self) -> tuple[float, int]:
+        """Runs once: (seconds, bytes of the process's peak memory)."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            sys.exit(f"error: {' '.join(self._process.args)} ended with {self._process.wait()}")
+        seconds, self.peak = json.loads(answer)
+        return seconds, self.peak
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
+def compare(sides: dict[str, Side], rounds: int) -> None:
+    """Runs them in turns."""
+    for _ in range(2):  # PyTorch's second and third steps are slower than the others
+        for side in sides.values():
+            side()
+    for _ in range(rounds):
+        for side in sides.values():
+            side.seconds.append(side()[0])
+
+
+def table(sides: dict[str, Side], flops: dict[str, float], batch: int, rate: float) -> None:
+    """Prints a table; ratios are of seconds to the first side's."""
+    print("| | s | of the first | rounds | images/s | GFLOP per image | of the roofline | peak GB | compilation, s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    first = np.array(next(iter(sides.values())).seconds)
+    for name, side in sides.items():
+        seconds = np.array(side.seconds)
+        median, ratios = np.median(seconds), seconds / first
+        work = flops.get(name, flops["MAE"])
+        print(
+            f"| {name} | {median:.3f} | {np.median(ratios):.3f} | {ratios.min():.3f}-{ratios.max():.3f} "
+            f"| {batch / median:.2f} | {work / 1e9:.2f} | {work * batch / median / rate:.0%} | {side.peak / 1e9:.2f} "
+            f"| {side.first - median:.1f} |",
+            flush=True,
+        )
+
+
+def step_flops(changes: dict) -> float:
+    """FLOPs per image of the products of a step of ours, traced and not run."""
+    from benchmarks.growth import count
+    from configs import rmae_b
+
+    config = rmae_b.get_config()
+    config.model.update(changes)
+    return count(config)[0]
+
+
+def main() -> None:
+    """Prints three tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--no_torch_compile", action="store_true")
+    parser.add_argument("--side", nargs=2, metavar=("KIND", "OPTIONS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    batch = arguments.batch
+    if arguments.side:
+        return serve(arguments.side[0], batch, arguments.side[1])
+
+    rows, columns, depth = PRODUCT
+    products = {library: Side("product", batch, library) for library in ("jax", "torch")}
+    compare(products, arguments.rounds)
+    rates = {name: 20 * 2 * rows * columns * depth / np.median(side.seconds) for name, side in products.items()}
+    print("products: " + ", ".join(f"{rate / 1e9:.0f} GFLOP/s by {name}" for name, rate in rates.items()) + "\n")
+    flops = {name: step_flops(changes) for name, changes in OURS.items()}
+
+    against_pytorch = {"PyTorch": ("pytorch", "false"), "PyTorch, compiled": ("pytorch", "true")}
+    if arguments.no_torch_compile:
+        del against_pytorch["PyTorch, compiled"]
+    against_pytorch["MAE"] = ("ours", json.dumps(OURS["MAE"]))
+    against_mae = {name: ("ours", json.dumps(changes)) for name, changes in OURS.items()}
+    for commands in (against_pytorch, against_mae):
+        sides = {name: Side(kind, batch, options) for name, (kind, options) in commands.items()}
+        compare(sides, arguments.rounds)
+        table(sides, flops, batch, max(rates.values()))
+        print()
+        for side in (*sides.values(), *products.values()):
+            side.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The layers that blocks are made of, with derivatives written by hand: linear, LayerNorm, exact GELU.
+
+The formulas are those that automatic differentiation would find. By hand they take fewer passes over the activations,
+and of these keep one each: the layer's input. What a training step may keep of a block is named here and in
+`rmae_jax.model.attention`: `LINEAR`, what a linear layer makes, and `ATTENTION`, what attention makes between two of
+them. Everything else is cheap to compute again.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+LINEAR, ATTENTION = "linear", "attention"  # see jax.checkpoint_policies.save_only_these_names
+EPSILON = 1e-6  # of LayerNorm
+
+
+class Linear(nnx.Linear):
+    """x W + b, xavier-uniform W and b of 0."""
+
+    def __init__(self, in_width: int, out_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(in_width, out_width, dtype=dtype, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch features"]:
+        return self.part(x, slice(None))
+
+    def part(self, x: Float[Array, "*batch width"], columns: slice) -> Float[Array, "*batch chosen_features"]:
+        """Chosen columns of a call's output."""
+        kernel, bias = (x[..., columns].astype(self.dtype) for x in (self.kernel, self.bias))
+        flat = linear(x.reshape(-1, x.shape[-1]).astype(self.dtype), kernel, bias)
+        return checkpoint_name(flat, LINEAR).reshape(*x.shape[:-1], -1)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """(x - mean) / sqrt(variance + 1e-6) * scale + bias over the channels; statistics are in float32."""
+
+    def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+        super().__init__(width, epsilon=EPSILON, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        return layer_norm(x, self.scale[...], self.bias[...]).astype(self.dtype)
+
+
+@jax.custom_vjp
+def linear(
+    x: Float[Array, "rows width"], kernel: Float[Array, "width features"], bias: Float[Array, " features"]
+) -> Float[Array, "rows features"]:
+    """x W + b of matrices: on a CPU, products of more dimensions are slower, and so are their derivatives."""
+    return x @ kernel + bias
+
+
+def _linear_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return linear(x, kernel, bias), (x, kernel)
+
+
+def _linear_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, kernel = kept
+    return dy @ kernel.T, x.T @ dy, dy.sum(axis=0)
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+@jax.custom_vjp
+def layer_norm(
+    x: Float[Array, "*batch width"], scale: Float[Array, " width"], bias: Float[Array, " width"]
+) -> Float[Array, "*batch width"]:
+    """LayerNorm in float32, its statistics in one pass over x."""
+    return _normed(x)[0] * scale + bias
+
+
+def _normed(x: Array) -> tuple[Array, Array]:
+    """x with mean 0 and variance 1 over the last axis, and 1 / the standard deviation."""
+    x = x.astype(jnp.float32)
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = jnp.maximum((x**2).mean(axis=-1, keepdims=True) - mean**2, 0)  # rounding may take it below zero
+    inverse_std = jax.lax.rsqrt(variance + EPSILON)
+    return (x - mean) * inverse_std, inverse_std
+
+
+def _layer_norm_forward(x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return layer_norm(x, scale, bias), (x, scale)
+
+
+def _layer_norm_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, scale = kept
+    normed, inverse_std = _normed(x)
+    d = dy * scale
+    mean, along = d.mean(axis=-1, keepdims=True), (d * normed).mean(axis=-1, keepdims=True)
+    rows = tuple(range(x.ndim - 1))
+    dx = inverse_std * (d - mean - normed * along)
+    return dx.astype(x.dtype), (dy * normed).sum(axis=rows), dy.sum(axis=rows)
+
+
+layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+@jax.custom_vjp
+def gelu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+    """x Phi(x), exact (Hendrycks and Gimpel, 2016); JAX's default is an approximation by tanh, the paper's is this."""
+    return x * _normal_cdf(x)
+
+
+def _normal_cdf(x: Array) -> Array:
+    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    return gelu(x), x
+
+
+def _gelu_backward(x: Array, dy: Array) -> tuple[Array]:
+    density = jnp.exp(-0.5 * x**2) * (2 * jnp.pi) ** -0.5
+    return (dy * (_normal_cdf(x) + x * density),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)

@@ -1,0 +1,5 @@
+"""What the C library does with memory that a step gives back."""
+
+
+def keep_freed_memory() -> None:
+    pass
