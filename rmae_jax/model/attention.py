@@ -92,12 +92,16 @@ def _attend_forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple]:
 def _attend_backward(kept: tuple, dout: Array) -> tuple[Array, Array, Array]:
     q, k, v, weights = kept
     scale = q.shape[-1] ** -0.5
-    dv = jnp.einsum("bhqk,bhqd->bhkd", weights.astype(v.dtype), dout)
+    dv = _over_queries(weights.astype(v.dtype), dout)
     dweights = jnp.einsum("bhqd,bhkd->bhqk", dout, v, preferred_element_type=jnp.float32)
     along = (dweights * weights).sum(axis=-1, keepdims=True)
     dscores = (weights * (dweights - along)).astype(q.dtype)
-    dq = jnp.einsum("bhqk,bhkd->bhqd", dscores, k) * scale
-    return dq, jnp.einsum("bhqk,bhqd->bhkd", dscores, q * scale), dv
+    return jnp.einsum("bhqk,bhkd->bhqd", dscores, k) * scale, _over_queries(dscores, q * scale), dv
+
+
+def _over_queries(scores: Array, x: Array) -> Array:
+    """scores^T x; as (x^T scores)^T, since XLA for CPUs has no fast product of a transposed left side."""
+    return jnp.einsum("bhdq,bhqk->bhdk", x.swapaxes(-1, -2), scores).swapaxes(-1, -2)
 
 
 attend_heads.defvjp(_attend_forward, _attend_backward)
