@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from rmae_jax.model.patches import patchify
@@ -34,8 +33,31 @@ def region_loss(
       background_weight: of pixels outside of the region.
     """
     targets, predicted = targets.swapaxes(1, 2), predicted.astype(jnp.float32)
-    losses = (predicted - targets) ** 2 if kind == "l2" else optax.sigmoid_binary_cross_entropy(predicted, targets)
+    losses = (predicted - targets) ** 2 if kind == "l2" else cross_entropy(predicted, targets)
     return jnp.mean(losses * jnp.where(targets > 0.5, 1.0, background_weight))
+
+
+@jax.custom_vjp
+def cross_entropy(
+    logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"]
+) -> Float[Array, "*batch pixels"]:
+    """-y log sigmoid(x) - (1 - y) log sigmoid(-x) = log(1 + exp(x)) - x y, for targets y that are not learned.
+
+    Its derivative is written by hand: sigmoid(x) - y.
+    """
+    return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits))) - logits * targets
+
+
+def _cross_entropy_forward(logits: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
+    return cross_entropy(logits, targets), (logits, targets)
+
+
+def _cross_entropy_backward(kept: tuple[Array, Array], d: Array) -> tuple[Array, None]:
+    logits, targets = kept
+    return d * (jax.nn.sigmoid(logits) - targets), None
+
+
+cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 
 def region_probability(predicted: Float[Array, "*batch pixels"], kind: str) -> Float[Array, "*batch pixels"]:

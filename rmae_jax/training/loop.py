@@ -13,6 +13,7 @@ from rmae_jax import data
 from rmae_jax.data.examples import Example
 from rmae_jax.training import agreement, hosts
 from rmae_jax.training import config as recipe
+from rmae_jax.training.allocator import keep_freed_memory
 from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
@@ -74,6 +75,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       CheckpointError: a checkpoint cannot be written, or all of them are damaged.
       Interrupted: a signal asked to stop; the state was saved.
     """
+    keep_freed_memory()
     run = Path(workdir)
     agreement.agree(agreement.program(config), "versions and config")
     recipe.check(config, jax.device_count())
