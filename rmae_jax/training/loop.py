@@ -14,6 +14,7 @@ from rmae_jax.data.examples import Example
 from rmae_jax.training import agreement, hosts
 from rmae_jax.training import config as recipe
 from rmae_jax.training.checkpoints import Checkpoints
+from rmae_jax.training.compiled import keep_compiled
 from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.evaluating import Evaluated
@@ -75,6 +76,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       Interrupted: a signal asked to stop; the state was saved.
     """
     run = Path(workdir)
+    keep_compiled()
     agreement.agree(agreement.program(config), "versions and config")
     recipe.check(config, jax.device_count())
     mesh = training_mesh(config)

@@ -13,10 +13,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 from tqdm import tqdm
+
+from rmae_jax.training.events import EventsWriter
 
 SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
 
@@ -33,9 +32,7 @@ class MetricsWriter:
         self._file = self.path.open("a")
         self._event_folder = run / "tensorboard"
         self._event_folder.mkdir(exist_ok=True)
-        # Without tensorboardX's thread: once it dies of a full disk, whoever hands it an event waits forever.
-        self._events = EventsWriter(str(self._event_folder / "events"))
-        self._events.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._events = EventsWriter(self._event_folder, start_step + 1)
         self._flushed = time.monotonic()
         self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(), smoothing=0.05)
@@ -62,8 +59,7 @@ class MetricsWriter:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         with naming(self._event_folder):
-            for name, value in values.items():
-                self._events.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+            self._events.scalars(step, values)
             if time.monotonic() - self._flushed > SHOWN_EVERY:
                 self._flush_events()
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
