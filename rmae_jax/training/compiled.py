@@ -20,7 +20,7 @@ def keep_compiled() -> None:
     """
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # a second: leaves out a hundred small programs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if jax.config.jax_compilation_cache_dir is not None or hosts.several():
+    if jax.config.jax_compilation_cache_dir or hosts.several():
         return
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rmae_jax", "compiled")

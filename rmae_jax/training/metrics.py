@@ -9,10 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from rmae_jax.training.events import EventsWriter
@@ -117,10 +114,10 @@ def draw_losses(metrics: Path, picture: Path) -> None:
     if not lines:
         return
     names = [n for n in ("pixel_loss", "region_loss") if n in lines[0]]
-    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(5 * len(names), 3.2), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
         axis.set(title=name.replace("_", " "), xlabel="step")
         axis.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
-    plt.close(figure)
+    figure.savefig(picture)

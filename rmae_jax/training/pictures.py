@@ -4,12 +4,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Int, UInt, UInt8
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 from rmae_jax.completion import Completion, complete
 from rmae_jax.model import RMAE, draw_masks, unpack_regions
@@ -67,8 +64,8 @@ def _largest(maps: Float[np.ndarray, "regions height width"]) -> Int[np.ndarray,
     """Indices of the largest maps; those that cover nearly everything, and repeated ones, come last."""
     area = maps.sum(axis=(1, 2))
     area[area > 0.9 * maps[0].size] -= maps[0].size
-    first = np.unique(maps.reshape(len(maps), -1), axis=0, return_index=True)[1]
-    area[np.setdiff1d(np.arange(len(maps)), first)] -= 2 * maps[0].size
+    first = {one.tobytes(): index for index, one in reversed(list(enumerate(maps)))}
+    area[np.setdiff1d(np.arange(len(maps)), list(first.values()))] -= 2 * maps[0].size
     return np.resize(np.argsort(-area, kind="stable"), SHOWN_REGIONS)
 
 
@@ -80,19 +77,26 @@ def _iou(completed: np.ndarray, truth: np.ndarray, hidden: np.ndarray) -> np.nda
 
 
 def _figure(columns: list, titles: list[str], path: Path) -> None:
-    rows = len(columns[0][0])
-    figure, axes = plt.subplots(
-        rows, len(columns), figsize=(1.35 * len(columns), 1.4 * rows), layout="constrained", squeeze=False
-    )
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=8)
-    for j, (values, notes) in enumerate(columns):
-        for i, axis in enumerate(axes[:, j]):
-            axis.imshow(values[i], cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
+    """Draws the pictures as one, and words over it: a hundred axes would take matplotlib a second."""
+    rows, height, width = columns[0][0].shape[:3]
+    gap, line = max(2, width // 18), max(4, height // 6)  # beside each picture; above it, and below the last row
+    canvas = np.full((line + rows * (height + line), len(columns) * (width + gap), 3), 255, np.uint8)
+    figure = Figure(figsize=(1.25 * canvas.shape[1] / width, 1.25 * canvas.shape[0] / height), dpi=110)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.set_axis_off()
+    for j, ((values, notes), title) in enumerate(zip(columns, titles, strict=True)):
+        left = gap // 2 + j * (width + gap)
+        axis.text(left + width / 2, line * 0.5, title, fontsize=8, ha="center", va="center")
+        if values.dtype != np.uint8:
+            values = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+        for i, one in enumerate(values if values.ndim == 4 else values[..., None]):
+            top = line + i * (height + line)
+            canvas[top - 1 : top + height + 1, left - 1 : left + width + 1] = 0  # a frame
+            canvas[top : top + height, left : left + width] = one
             if "iou" in notes:
-                axis.set_xlabel(f"IoU {notes['iou'][i]:.2f}", fontsize=6, labelpad=1)
+                below = top + height + line * 0.4
+                axis.text(left + width / 2, below, f"IoU {notes['iou'][i]:.2f}", fontsize=6, ha="center", va="center")
+    axis.imshow(canvas, aspect="auto")
     partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=110, format="png")
-    plt.close(figure)
+    figure.savefig(partial, format="png", pil_kwargs={"compress_level": 1})
     partial.replace(path)
