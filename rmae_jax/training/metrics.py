@@ -116,7 +116,8 @@ def draw_losses(metrics: Path, picture: Path) -> None:
     names = [n for n in ("pixel_loss", "region_loss") if n in lines[0]]
     width = 5 * len(names)
     figure = Figure(figsize=(width, 3.2), dpi=120)
-    margins = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.16, "top": 0.9}  # looking for them is drawing twice
+    # Margins are given: matplotlib draws once to find them.
+    margins = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.16, "top": 0.9}
     axes = figure.subplots(1, len(names), squeeze=False, gridspec_kw=margins)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
