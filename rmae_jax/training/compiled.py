@@ -15,12 +15,14 @@ def keep_compiled() -> None:
     costs the time to compile, nothing else. What was compiled for other devices, or for a CPU with other instructions,
     is not used: JAX keys by them.
 
-    Several hosts must name a folder that they share. Host 0 alone writes, and a home may be each host's own: those that
-    compile would wait for kernels that host 0, which has found its program, does not try.
+    Several hosts must name a folder that they share: a home may be each host's own, but host 0 alone writes, and those
+    that still compile may wait for kernels to be tried by host 0, which has found its program and compiles nothing.
     """
+    if hosts.several():
+        return
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # a second: leaves out a hundred small programs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    if jax.config.jax_compilation_cache_dir or hosts.several():
+    if jax.config.jax_compilation_cache_dir:
         return
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rmae_jax", "compiled")
