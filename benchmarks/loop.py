@@ -6,9 +6,9 @@
 The step alone runs over and over on a batch that lies on the devices. The loop is put together of the pieces of
 `rmae_jax.training.pretrain`: it reads the photographs that scikit-image ships, as configs/rmae_tiny.py prepares them,
 sends them to the devices and looks at the losses; or does so with batches that lie in memory, which tells what reading
-takes from a step on the same cores. Then it also writes lines, draws pictures, or saves checkpoints. All run in turns in
-this process. Extra seconds are divided by how often something was done, and set against the time that lies between in
-the recipe.
+takes from a step on the same cores. Then it also writes lines, draws pictures, or saves checkpoints. All run in turns
+in this process. Extra seconds are divided by how often something was done, and set against the time that lies between
+in the recipe.
 """
 
 import argparse
@@ -18,13 +18,14 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from rmae_jax import data
+from rmae_jax.data.examples import Example
 from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.compiled import keep_compiled
 from rmae_jax.training.config import durations
@@ -81,7 +82,7 @@ class Run:
         def is_time(every: int) -> bool:
             return step % every == every // 2
 
-        batches = self._batches if reading else itertools.cycle(self._kept)
+        batches: Iterator[Example] = self._batches if reading else itertools.cycle(self._kept)
         for step in range(self._done + 1, self._done + steps + 1):
             batch = next(batches)
             self._state, step_losses = self._step_fn(self._state, to_devices(batch, self.mesh))
