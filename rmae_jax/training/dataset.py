@@ -19,11 +19,11 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
     """
     if config.data.path:
         return Path(config.data.path)
-    folder = run / "data"
+    folder, images = run / "data", run / "photographs"
     if hosts.is_first():
-        photographs.write(folder / "photographs")
+        photographs.write(images)
         for split in ("train", "validation"):
-            job.prepare(images=folder / "photographs" / split, output=folder, name="photographs", split=split)
+            job.prepare(images=images / split, output=folder, name="photographs", split=split)
     agreement.agree({}, "preparing photographs")
     return folder
 

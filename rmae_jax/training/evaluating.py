@@ -11,8 +11,8 @@ from jaxtyping import PyTree
 
 from rmae_jax import data, evaluate
 from rmae_jax.evaluate import results
-from rmae_jax.model import RMAE
 from rmae_jax.training import hosts
+from rmae_jax.training.abstract import abstract_model
 from rmae_jax.training.config import names
 from rmae_jax.training.mesh import local_copy
 
@@ -38,7 +38,7 @@ class Evaluated:
             judged_only = self._tasks.keys() == {"completion"}
             train = held if judged_only else data.TFRecordSource(folder, asked.train_split, layers)
             self._looked_at = evaluate.Data(train, held, config.seed)
-            self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
+            self._graphdef = abstract_model(config.model)[0]
 
     def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
         """Evaluates parameters where it is time to. All hosts must take part.

@@ -15,6 +15,7 @@ from rmae_jax.training import agreement, hosts
 from rmae_jax.training import config as recipe
 from rmae_jax.training.allocator import keep_freed_memory
 from rmae_jax.training.checkpoints import Checkpoints
+from rmae_jax.training.compiled import keep_compiled
 from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.evaluating import Evaluated
@@ -77,6 +78,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
     """
     keep_freed_memory()
     run = Path(workdir)
+    keep_compiled()
     agreement.agree(agreement.program(config), "versions and config")
     recipe.check(config, jax.device_count())
     mesh = training_mesh(config)

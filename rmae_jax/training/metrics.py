@@ -9,14 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from matplotlib.figure import Figure
 from tqdm import tqdm
+
+from rmae_jax.training.events import EventsWriter
 
 SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
 
@@ -33,9 +29,7 @@ class MetricsWriter:
         self._file = self.path.open("a")
         self._event_folder = run / "tensorboard"
         self._event_folder.mkdir(exist_ok=True)
-        # Without tensorboardX's thread: once it dies of a full disk, whoever hands it an event waits forever.
-        self._events = EventsWriter(str(self._event_folder / "events"))
-        self._events.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self._events = EventsWriter(self._event_folder, start_step + 1)
         self._flushed = time.monotonic()
         self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(), smoothing=0.05)
@@ -62,8 +56,7 @@ class MetricsWriter:
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         with naming(self._event_folder):
-            for name, value in values.items():
-                self._events.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+            self._events.scalars(step, values)
             if time.monotonic() - self._flushed > SHOWN_EVERY:
                 self._flush_events()
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
@@ -121,10 +114,13 @@ def draw_losses(metrics: Path, picture: Path) -> None:
     if not lines:
         return
     names = [n for n in ("pixel_loss", "region_loss") if n in lines[0]]
-    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), layout="constrained", squeeze=False)
+    width = 5 * len(names)
+    figure = Figure(figsize=(width, 3.2), dpi=120)
+    # Margins are given: matplotlib draws once to find them.
+    margins = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.16, "top": 0.9}
+    axes = figure.subplots(1, len(names), squeeze=False, gridspec_kw=margins)
     for axis, name in zip(axes[0], names, strict=True):
         axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
         axis.set(title=name.replace("_", " "), xlabel="step")
         axis.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
-    plt.close(figure)
+    figure.savefig(picture)

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from rmae_jax import data
-from rmae_jax.model import RMAE
 from rmae_jax.training import hosts, pictures
+from rmae_jax.training.abstract import abstract_model
 from rmae_jax.training.mesh import local_copy
 from rmae_jax.training.metrics import draw_losses, naming
 
@@ -30,7 +30,7 @@ class Shown:
         self._run, self._seed = run, config.seed
         spread = np.linspace(0, len(held) - 1, min(PHOTOGRAPHS, len(held))).astype(int).tolist()
         self._batch = data.center_examples(held, spread, seed=config.seed, on_error=config.data.on_error, **view)
-        self._graphdef = nnx.graphdef(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
+        self._graphdef = abstract_model(config.model)[0]
 
     def draw(self, step: int, params: PyTree[jax.Array], mesh: Mesh) -> None:
         """Draws what parameters make of the photographs, and the losses so far. All hosts must take part.

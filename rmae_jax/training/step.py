@@ -12,6 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from rmae_jax.model import RMAE, Mask, draw_masks, normalize, unpack_regions
+from rmae_jax.training.abstract import abstract_model
 from rmae_jax.training.blocks import build
 from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
 from rmae_jax.training.sharding import shardings, specs
@@ -32,7 +33,7 @@ def abstract_state(
     config: ml_collections.ConfigDict, optimizer: optax.GradientTransformation, mesh: Mesh
 ) -> TrainState:
     """Shapes, dtypes and shardings of a state on a mesh: what a checkpoint is restored into."""
-    return _placed(_abstract_model(config)[1], optimizer, mesh)
+    return _placed(abstract_model(config.model)[1], optimizer, mesh)
 
 
 def init_state(
@@ -62,7 +63,7 @@ def train_step(
     has no activations to move, and what devices tell each other is written here and in `sharding.gather`.
     """
     model_config = config.model
-    graphdef, params = _abstract_model(config)
+    graphdef, params = abstract_model(model_config)
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
     split = specs(params, mesh)
 
@@ -119,12 +120,6 @@ def train_step(
     return jax.jit(
         step, donate_argnums=0, in_shardings=(places, split_batch(mesh)), out_shardings=(places, replicated(mesh))
     )
-
-
-def _abstract_model(config: ml_collections.ConfigDict) -> tuple[nnx.GraphDef, PyTree]:
-    """A model without its numbers: what it is made of, and its parameters' shapes."""
-    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
-    return graphdef, nnx.to_pure_dict(shapes)
 
 
 def _placed(params: PyTree, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
