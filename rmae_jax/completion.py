@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_probability
 from rmae_jax.model.patches import patchify, unpatchify
@@ -59,7 +59,7 @@ def complete(
     inputs = normalize(jnp.asarray(images))
     predicted = _reconstruct(model, inputs, None if config.objective == "mae" else maps, mask, region_mask)
     masked, pixels, regions = np.asarray(mask.masked), None, None
-    regions_hidden = _to_pixels(np.asarray(region_mask.masked), grid, patch)
+    regions_hidden = to_pixels(np.asarray(region_mask.masked), grid, patch)
     if predicted.pixels is not None:
         inputs, pixels = np.asarray(inputs), np.asarray(predicted.pixels, np.float32)
         if config.norm_pix_loss:
@@ -70,7 +70,7 @@ def complete(
         regions = region_probability(predicted.regions.astype(jnp.float32), config.region_loss)
         regions = np.asarray(unpatchify(regions, grid, patch)[..., 0])
         regions = np.where(regions_hidden[:, None], regions, maps)
-    return Completion(_to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
+    return Completion(to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
 
 
 @jax.jit
@@ -107,7 +107,9 @@ def unnormalized(
     return (detail * std[..., None] + mean[:, :, None]).reshape(predicted.shape)
 
 
-def _to_pixels(
-    masked: Bool[np.ndarray, "batch patches"], grid: tuple[int, int], patch: int
-) -> Bool[np.ndarray, "batch height width"]:
-    return masked.reshape(-1, *grid).repeat(patch, axis=1).repeat(patch, axis=2)
+def to_pixels(
+    values: Shaped[np.ndarray, "*batch patches"], grid: tuple[int, int], patch_size: int
+) -> Shaped[np.ndarray, "*batch height width"]:
+    """A value for each patch of a grid -> the same for each of its pixels."""
+    values = values.reshape(*values.shape[:-1], *grid)
+    return values.repeat(patch_size, axis=-2).repeat(patch_size, axis=-1)
