@@ -1,15 +1,26 @@
 """What a model completes, as images: colours and regions, with the visible patches in their places."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8, UInt16
 
 from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_probability
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
+
+AREAS = (0.01, 0.9)  # of the image: smaller regions fit into a patch, larger ones are no achievement
+
+
+class Region(NamedTuple):
+    """A region of label maps: where `layers[layer] == label`, and its area in pixels."""
+
+    layer: int
+    label: int
+    area: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +82,24 @@ def complete(
         regions = np.asarray(unpatchify(regions, grid, patch)[..., 0])
         regions = np.where(regions_hidden[:, None], regions, maps)
     return Completion(to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
+
+
+def regions_to_complete(layers: UInt16[np.ndarray, "layers height width"]) -> list[Region]:
+    """The regions of an image's label maps that cover 1 to 90 % of it."""
+    low, high = (share * layers.shape[1] * layers.shape[2] for share in AREAS)
+    return [
+        Region(layer, label, int(area))
+        for layer, labels in enumerate(layers)
+        for label, area in enumerate(np.bincount(labels.reshape(-1)))
+        if label and low <= area <= high
+    ]
+
+
+def repeated(
+    regions: Bool[np.ndarray, "regions height width"], count: int
+) -> Float[np.ndarray, "{count} height width"]:
+    """As many maps as a model reads: regions are repeated, as in pre-training; all maps are empty if there is none."""
+    return np.resize(regions, (count, *regions.shape[1:])).astype(np.float32)
 
 
 @jax.jit
