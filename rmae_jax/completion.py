@@ -12,6 +12,7 @@ from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_p
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
 
+GRAY = 0.55  # of hidden patches in pictures
 AREAS = (0.01, 0.9)  # of the image: smaller regions fit into a patch, larger ones are no achievement
 
 

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from rmae_jax.completion import Completion, complete, regions_to_complete, repeated
+from rmae_jax.completion import GRAY, Completion, complete, regions_to_complete, repeated
 from rmae_jax.evaluate.scores import iou
-from rmae_jax.inspect.drawing import ACCENTS, GRAY, panels, show, styled
+from rmae_jax.inspect.drawing import ACCENTS, panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.model import RMAE, Mask, draw_masks
 
