@@ -1,15 +1,27 @@
 """What a model completes, as images: colours and regions, with the visible patches in their places."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8, UInt16
 
 from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_probability
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
+
+GRAY = 0.55  # of hidden patches in pictures
+AREAS = (0.01, 0.9)  # of the image: smaller regions fit into a patch, larger ones are no achievement
+
+
+class Region(NamedTuple):
+    """A region of label maps: where `layers[layer] == label`, and its area in pixels."""
+
+    layer: int
+    label: int
+    area: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +71,7 @@ def complete(
     inputs = normalize(jnp.asarray(images))
     predicted = _reconstruct(model, inputs, None if config.objective == "mae" else maps, mask, region_mask)
     masked, pixels, regions = np.asarray(mask.masked), None, None
-    regions_hidden = _to_pixels(np.asarray(region_mask.masked), grid, patch)
+    regions_hidden = to_pixels(np.asarray(region_mask.masked), grid, patch)
     if predicted.pixels is not None:
         inputs, pixels = np.asarray(inputs), np.asarray(predicted.pixels, np.float32)
         if config.norm_pix_loss:
@@ -70,7 +82,25 @@ def complete(
         regions = region_probability(predicted.regions.astype(jnp.float32), config.region_loss)
         regions = np.asarray(unpatchify(regions, grid, patch)[..., 0])
         regions = np.where(regions_hidden[:, None], regions, maps)
-    return Completion(_to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
+    return Completion(to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
+
+
+def regions_to_complete(layers: UInt16[np.ndarray, "layers height width"]) -> list[Region]:
+    """The regions of an image's label maps that cover 1 to 90 % of it."""
+    low, high = (share * layers.shape[1] * layers.shape[2] for share in AREAS)
+    return [
+        Region(layer, label, int(area))
+        for layer, labels in enumerate(layers)
+        for label, area in enumerate(np.bincount(labels.reshape(-1)))
+        if label and low <= area <= high
+    ]
+
+
+def repeated(
+    regions: Bool[np.ndarray, "regions height width"], count: int
+) -> Float[np.ndarray, "{count} height width"]:
+    """As many maps as a model reads: regions are repeated, as in pre-training; all maps are empty if there is none."""
+    return np.resize(regions, (count, *regions.shape[1:])).astype(np.float32)
 
 
 @jax.jit
@@ -107,7 +137,9 @@ def unnormalized(
     return (detail * std[..., None] + mean[:, :, None]).reshape(predicted.shape)
 
 
-def _to_pixels(
-    masked: Bool[np.ndarray, "batch patches"], grid: tuple[int, int], patch: int
-) -> Bool[np.ndarray, "batch height width"]:
-    return masked.reshape(-1, *grid).repeat(patch, axis=1).repeat(patch, axis=2)
+def to_pixels(
+    values: Shaped[np.ndarray, "*batch patches"], grid: tuple[int, int], patch_size: int
+) -> Shaped[np.ndarray, "*batch height width"]:
+    """A value for each patch of a grid -> the same for each of its pixels."""
+    values = values.reshape(*values.shape[:-1], *grid)
+    return values.repeat(patch_size, axis=-2).repeat(patch_size, axis=-1)

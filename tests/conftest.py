@@ -2,6 +2,8 @@ import os
 import signal
 import tempfile
 
+import pytest
+
 # With libtpu installed, JAX looks for TPUs and complains that there are none.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -12,6 +14,16 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="rmae-jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+# Workers take whole files, in this order and then in that of their names: none should be left alone with a long one.
+LONGEST = ("faults", "hosts", "ablations", "processes", "sharding", "initial")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first."""
+    names = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
+
 
 # A job in the background of a shell ignores SIGINT, and so would the processes that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

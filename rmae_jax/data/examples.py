@@ -137,7 +137,17 @@ def decode(
       RecordError: the record is damaged.
       DatasetError: its shard cannot be read.
     """
-    packed = source[record]
+    return unpack(source, record, source[record], with_regions)
+
+
+def unpack(
+    source: TFRecordSource, record: int, packed: records.Record, with_regions: bool
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "layers height width"] | None]:
+    """Decodes a record that was read, see `decode`.
+
+    Raises:
+      RecordError: the record is damaged.
+    """
     try:
         image = records.decode_image(packed.image)
         if image.shape[:2] != (packed.height, packed.width):

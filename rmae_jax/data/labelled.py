@@ -1,14 +1,16 @@
 """Examples with what they show: a photograph's class, or the class of each pixel."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop
-from rmae_jax.data.examples import Example, center_view, check_records, decode
+from rmae_jax.data.examples import Example, center_view, check_records, unpack
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.source import DatasetError, TFRecordSource
 
@@ -37,10 +39,10 @@ class LabelledExamples:
         Raises:
           DatasetError: the record is damaged or has no label.
         """
-        image, layers = decode(self.source, record, self.dense)
+        image, layers, label = _read(self.source, record, self.dense)
         crop, size = random_resized_crop(rng, *image.shape[:2]), self.image_size
         maps = None if layers is None else resize_nearest(layers, crop, size, size)
-        return _example(self.source, record, resize_bicubic(image, crop, size, size), maps)
+        return _example(record, resize_bicubic(image, crop, size, size), maps, label)
 
 
 def labelled_examples(
@@ -59,8 +61,8 @@ def labelled_examples(
     """
     made = []
     for record in records:
-        image, layers = center_view(*decode(source, int(record), dense), image_size)
-        made.append(_example(source, int(record), image, layers))
+        image, layers, label = _read(source, record, dense)
+        made.append(_example(record, *center_view(image, layers, image_size), label))
     return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
 
@@ -75,19 +77,18 @@ def labelled_batches(
       DatasetError: a record is damaged or has no label, or there are no records.
     """
     check_records(source)
-    starts = range(0, len(source), batch_size)
+    starts = iter(range(0, len(source), batch_size))
 
     def batch(first: int) -> Example:
         records = range(first, min(first + batch_size, len(source)))
         return labelled_examples(source, records, image_size=image_size, dense=dense)
 
     with ThreadPoolExecutor(READERS) as threads:
-        ahead = [threads.submit(batch, first) for first in starts[:READERS]]
+        ahead = deque(threads.submit(batch, first) for first in islice(starts, READERS))
         try:
-            for first in [*starts[READERS:], *[None] * len(ahead)]:
-                made = ahead.pop(0).result()
-                if first is not None:
-                    ahead.append(threads.submit(batch, first))
+            while ahead:
+                made = ahead.popleft().result()
+                ahead.extend(threads.submit(batch, first) for first in islice(starts, 1))
                 yield made
         finally:
             threads.shutdown(cancel_futures=True)
@@ -108,18 +109,24 @@ def only_semantic(source: TFRecordSource) -> TFRecordSource:
     return TFRecordSource(source.folder, source.split, layers[:1])
 
 
-def _example(
-    source: TFRecordSource,
-    record: int,
-    image: UInt8[np.ndarray, "size size 3"],
-    maps: UInt16[np.ndarray, "maps size size"] | None,
-) -> Example:
-    example = {"images": image, "record": np.int64(record)}
-    if maps is not None:
-        return example | {"classes": maps[0]}
-    label = source[record].label
-    if label < 0:
+def _read(
+    source: TFRecordSource, record: int, dense: bool
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "maps height width"] | None, int]:
+    """The photograph of a record, its label maps if `dense`, and its class, which must be known if not."""
+    packed = source[record]
+    image, layers = unpack(source, record, packed, dense)
+    if not dense and packed.label < 0:
         raise DatasetError(
             f"{source.where(record)}: no class is known; prepare the photographs of class folders with --classes"
         )
-    return example | {"label": np.int64(label)}
+    return image, layers, packed.label
+
+
+def _example(
+    record: int,
+    image: UInt8[np.ndarray, "size size 3"],
+    maps: UInt16[np.ndarray, "maps size size"] | None,
+    label: int,
+) -> Example:
+    example = {"images": image, "record": np.int64(record)}
+    return example | ({"label": np.int64(label)} if maps is None else {"classes": maps[0]})

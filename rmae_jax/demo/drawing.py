@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
 
+from rmae_jax.completion import GRAY
 from rmae_jax.demo.segmentation import Click
 
 SMALLEST = 480  # side of a picture, in pixels
-GRAY = 140  # of hidden patches, as in a run's pictures
 FRAME = 4  # of marked patches, in pixels
 BLUE, GREEN = (40, 150, 255), (0, 200, 130)  # of the completed region, of the one found by its colours
 ORANGE = (235, 110, 0)  # of what is marked as outside
@@ -34,7 +34,7 @@ def seen(
     """The photograph with gray in place of hidden patches, and frames around the marked ones."""
     scale = _side(image) // len(image)
     hidden = hidden.repeat(scale, axis=0).repeat(scale, axis=1)
-    picture = np.where(hidden[..., None], np.uint8(GRAY), photograph(image))
+    picture = np.where(hidden[..., None], np.uint8(255 * GRAY), photograph(image))
     for click in clicks:
         row, column = divmod(click.patch, len(image) // patch_size)
         rows, columns = (slice(place * patch_size * scale, (place + 1) * patch_size * scale) for place in (row, column))

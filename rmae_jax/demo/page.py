@@ -12,7 +12,8 @@ from data_prep.images import SUFFIXES, BadImage
 from rmae_jax.demo import drawing, photographs
 from rmae_jax.demo.board import board
 from rmae_jax.demo.photographs import SCALES, Photograph
-from rmae_jax.demo.segmentation import Click, Segmenter, iou, region_under, toggle
+from rmae_jax.demo.segmentation import Click, Segmenter, region_under, toggle
+from rmae_jax.evaluate.scores import iou
 
 FIRST = "astronaut"
 LARGEST_UPLOAD = "20mb"

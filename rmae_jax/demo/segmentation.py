@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
 
+from rmae_jax.completion import to_pixels
 from rmae_jax.model import RMAE, Mask, normalize, region_probability
 from rmae_jax.model.patches import Grid, unpatchify
 from rmae_jax.model.region_encoder import RegionFeatures
@@ -73,7 +74,7 @@ def region_map(clicks: Sequence[Click], size: int, patch_size: int) -> Float[np.
     side = size // patch_size
     inside = np.zeros(side * side, np.float32)
     inside[[click.patch for click in clicks if click.inside]] = 1
-    return _to_pixels(inside, side, patch_size)
+    return to_pixels(inside, (side, side), patch_size)
 
 
 class Segmenter:
@@ -112,7 +113,8 @@ class Segmenter:
           seed: of the choice of those.
         """
         mask = image_mask(clicks, self.num_patches, hidden_share, seed)
-        hidden = _to_pixels(np.asarray(mask.masked[0]), self.side, self.patch_size)
+        grid = self.side, self.side
+        hidden = to_pixels(np.asarray(mask.masked[0]), grid, self.patch_size)
         if not any(click.inside for click in clicks):
             return Completion(hidden, None)
         visible = region_map(clicks, self.size, self.patch_size)
@@ -122,7 +124,7 @@ class Segmenter:
         probability = np.array(_decode(self.model, features, memory, mask.permutation))
         marked = np.zeros(self.num_patches, bool)
         marked[[click.patch for click in clicks]] = True
-        marked = _to_pixels(marked, self.side, self.patch_size)
+        marked = to_pixels(marked, grid, self.patch_size)
         return Completion(hidden, np.where(marked, visible, probability))
 
     def compile_ahead(self, stop: threading.Event) -> None:
@@ -178,13 +180,3 @@ def region_under(labels: UInt16[np.ndarray, "size size"], patch: int, patch_size
     row, column = np.array(divmod(patch, labels.shape[1] // patch_size)) * patch_size
     inside = labels[row : row + patch_size, column : column + patch_size]
     return labels == np.bincount(inside.ravel()).argmax()
-
-
-def iou(one: Bool[np.ndarray, "size size"], other: Bool[np.ndarray, "size size"]) -> float:
-    """Intersection over union of two regions, of which one at least is not empty."""
-    return float((one & other).sum() / (one | other).sum())
-
-
-def _to_pixels(values: np.ndarray, side: int, patch_size: int) -> np.ndarray:
-    """A value for each patch -> the same for each of its pixels."""
-    return values.reshape(side, side).repeat(patch_size, axis=0).repeat(patch_size, axis=1)

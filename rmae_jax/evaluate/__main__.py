@@ -78,8 +78,9 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     from rmae_jax.data import TFRecordSource
     from rmae_jax.evaluate import Data, results
     from rmae_jax.model import at_size
+    from rmae_jax.training.config import names
 
-    layers = [layer.strip() for layer in arguments.region_layers.split(",") if layer.strip()]
+    layers = names(arguments.region_layers)
     held = TFRecordSource(arguments.data, arguments.split, layers)
     train = held if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
     model, config = loading.load(arguments.checkpoint)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from scipy import ndimage
 
-from rmae_jax.completion import complete
+from rmae_jax.completion import complete, regions_to_complete, repeated
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
 from rmae_jax.evaluate.data import Data
@@ -17,7 +17,6 @@ from rmae_jax.evaluate.scores import boundary, boundary_f, iou
 from rmae_jax.model import RMAE, Mask
 
 VISIBLE_RATIOS = (0.05, 0.1, 0.25, 0.5)
-AREAS = (0.01, 0.9)  # of the image: smaller regions fit into a patch, larger ones are no achievement
 SCORES = ("iou", "boundary_f")
 METHODS = ("model", "nearest", "constant")
 BATCH_SIZE = 32
@@ -92,15 +91,9 @@ def _question(source: TFRecordSource, record: int, model: RMAE, seed: int) -> Qu
     rng = np.random.default_rng((seed, record))
     patches = (model.config.image_size // model.config.patch_size) ** 2
     permutation = rng.permutation(patches).astype(np.int32)
-    low, high = (area * layers[0].size for area in AREAS) if len(layers) else (0, 0)
-    found = [
-        (layer, label)
-        for layer, one in enumerate(layers)
-        for label, pixels in enumerate(np.bincount(one.reshape(-1)))
-        if label and low <= pixels <= high
-    ]
-    drawn = rng.permutation(len(found))[: model.config.num_regions]
-    regions = np.array([layers[found[i][0]] == found[i][1] for i in drawn], bool).reshape(-1, *image.shape[:2])
+    found = regions_to_complete(layers)
+    drawn = [found[i] for i in rng.permutation(len(found))[: model.config.num_regions]]
+    regions = np.array([layers[layer] == label for layer, label, _ in drawn], bool).reshape(-1, *image.shape[:2])
     return Question(image, regions, permutation)
 
 
@@ -114,7 +107,7 @@ def _completed(
     permutation = np.tile(asked[0].permutation, (BATCH_SIZE, 1))  # one batch size, so that little is compiled
     for i, question in enumerate(asked):
         images[i], permutation[i] = question.image, question.permutation
-        maps[i] = question.regions[np.arange(most) % len(question.regions)]  # repeated, as in pre-training
+        maps[i] = repeated(question.regions, most)
     mask = Mask(jnp.asarray(permutation), max(1, round(ratio * permutation.shape[1])))
     completed = complete(model, images, maps, mask, mask)
     for i, question in enumerate(asked):

@@ -1,13 +1,9 @@
 """What an evaluation looks at."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
-
-from rmae_jax import data
 from rmae_jax.data import TFRecordSource
-from rmae_jax.data.examples import Example
 
 Report = Callable[[int, int], None]
 
@@ -33,11 +29,6 @@ class Data:
     report: Report = silent
 
 
-def training_stream(examples: data.LabelledExamples, batch_size: int, seed: int) -> Iterator[Example]:
-    """Augmented batches; a batch is a pure function of (seed, step)."""
-    return data.stream(examples, seed=seed, batch_size=batch_size)
-
-
 def steps_of(epochs: float, source: TFRecordSource, batch_size: int) -> int:
     """The number of steps of so many epochs, at least one."""
     return max(1, round(epochs * len(source) / batch_size))
@@ -49,10 +40,11 @@ def num_classes(*sources: TFRecordSource) -> int:
 
 
 def num_dense_classes(*sources: TFRecordSource) -> int:
-    """One more than the largest class of any pixel."""
-    return max(
-        int(np.max(maps, initial=0))
-        for source in sources
-        for record in range(len(source))
-        for maps in [source[record].regions[list(map(source.layer_ids.__contains__, source[record].region_layers))]]
-    )
+    """One more than the largest class of any pixel, which is the largest number in the maps of `only_semantic`."""
+    return max(_largest_number(source, record) for source in sources for record in range(len(source)))
+
+
+def _largest_number(source: TFRecordSource, record: int) -> int:
+    (layer,) = source.layer_ids
+    packed = source[record]
+    return int(packed.regions[packed.region_layers.index(layer)].max())

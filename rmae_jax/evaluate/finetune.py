@@ -1,17 +1,19 @@
 """Fine-tuning for classification: all weights are trained, as MAE's end-to-end recipe does."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from rmae_jax import data
+from rmae_jax.evaluate.classification import durations, learning_rate, top1
 from rmae_jax.evaluate.classifier import Classifier, is_decayed, layer_scales
-from rmae_jax.evaluate.data import Data, num_classes, steps_of
+from rmae_jax.evaluate.data import Data, num_classes
 from rmae_jax.evaluate.mixing import draw_weights
 from rmae_jax.model import RMAE, normalize
 
@@ -58,14 +60,13 @@ class Finetune:
         if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
             raise ValueError(f"drop_path is {self.drop_path}, layer_decay {self.layer_decay}; both are fractions")
         train, held, size, seed = looked_at.train, looked_at.held, model.config.image_size, looked_at.seed
-        batches = data.LabelledExamples(train, size)
         batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held)
-        batches = data.stream(batches, seed=seed, batch_size=batch_size)
+        batches = data.stream(data.LabelledExamples(train, size), seed=seed, batch_size=batch_size)
         classifier = Classifier(model.encoder, classes, self.drop_path, rngs=nnx.Rngs(seed))
         graphdef, params = nnx.split(classifier)
         params = nnx.to_pure_dict(params)
-        steps, warmup = (steps_of(epochs, train, batch_size) for epochs in (self.epochs, self.warmup_epochs))
-        optimizer = self.optimizer(params, model.config.depth, steps, min(warmup, steps - 1), batch_size)
+        steps, warmup = durations(self.epochs, self.warmup_epochs, train, batch_size)
+        optimizer = self.optimizer(params, model.config.depth, steps, warmup, batch_size)
 
         @jax.jit
         def step(params, opt_state, number, images, labels, weights):
@@ -85,13 +86,14 @@ class Finetune:
             weights = draw_weights(np.random.default_rng((seed, done)), size, self.mixup, self.cutmix)
             params, opt_state = step(params, opt_state, done, batch["images"], batch["label"].astype(np.int32), weights)
         looked_at.report(steps, steps)
-        return {"top1": _accuracy(nnx.merge(graphdef, params), held, size, batch_size), "num_classes": classes}
+        tuned = nnx.merge(graphdef, params)
+        return {"top1": top1(partial(_predict, tuned), held, size, batch_size), "num_classes": classes}
 
     def optimizer(
         self, params: dict, depth: int, steps: int, warmup: int, batch_size: int
     ) -> optax.GradientTransformation:
         """AdamW whose learning rate falls from layer to layer."""
-        schedule = optax.warmup_cosine_decay_schedule(0, self.base_lr * batch_size / 256, warmup, steps)
+        schedule = learning_rate(self.base_lr, batch_size, warmup, steps)
         scales = layer_scales(params, depth, self.layer_decay)
         return optax.chain(
             optax.adamw(schedule, weight_decay=self.weight_decay, mask=is_decayed),
@@ -109,12 +111,6 @@ def mix(x: Float[Array, "batch *rest"], weights: Float[Array, "*weights"]) -> Fl
     return weights * x + (1 - weights) * x[::-1]
 
 
-def _accuracy(classifier: Classifier, held: data.TFRecordSource, size: int, batch_size: int) -> float:
-    @jax.jit
-    def predict(classifier: Classifier, images: Array) -> Array:
-        return classifier(normalize(images)).argmax(axis=-1)
-
-    right = 0
-    for batch in data.labelled_batches(held, image_size=size, batch_size=min(batch_size, 256)):
-        right += int((np.asarray(predict(classifier, jnp.asarray(batch["images"]))) == batch["label"]).sum())
-    return right / len(held)
+@jax.jit
+def _predict(classifier: Classifier, images: UInt8[Array, "batch size size 3"]) -> Int[Array, " batch"]:
+    return classifier(normalize(images)).argmax(axis=-1)

@@ -5,11 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from rmae_jax import data
-from rmae_jax.evaluate.data import Data, num_classes, steps_of
-from rmae_jax.evaluate.pooled import POOLS
+from rmae_jax.evaluate.classification import durations, learning_rate, top1
+from rmae_jax.evaluate.data import Data, num_classes
+from rmae_jax.evaluate.pooled import named_pool
 from rmae_jax.evaluate.probe import chosen_tokens, train_head
 from rmae_jax.model import RMAE
 
@@ -43,18 +44,16 @@ class Linear:
           ValueError: an option is out of range.
           DatasetError: a record is damaged or its class not known.
         """
-        if self.pool not in POOLS:
-            raise ValueError(f"pool is {self.pool!r}; it must be one of {', '.join(POOLS)}")
+        choose = named_pool(self.pool)
         train, held, size = looked_at.train, looked_at.held, model.config.image_size
         examples = data.LabelledExamples(train, size)
         batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held)
-        steps, warmup = (steps_of(epochs, train, batch_size) for epochs in (self.epochs, self.warmup_epochs))
-        peak = self.base_lr * batch_size / 256
-        schedule = optax.warmup_cosine_decay_schedule(0, peak, min(warmup, steps - 1), steps)
+        steps, warmup = durations(self.epochs, self.warmup_epochs, train, batch_size)
+        schedule = learning_rate(self.base_lr, batch_size, warmup, steps)
         head = train_head(
             model.encoder,
             data.stream(examples, seed=looked_at.seed, batch_size=batch_size),
-            choose=POOLS[self.pool],
+            choose=choose,
             label="label",
             loss=cross_entropy,
             num_classes=classes,
@@ -63,11 +62,11 @@ class Linear:
             seed=looked_at.seed,
             report=looked_at.report,
         )
-        right = 0
-        for batch in data.labelled_batches(held, image_size=size, batch_size=min(batch_size, 256)):
-            tokens = chosen_tokens(model.encoder, jnp.asarray(batch["images"]), POOLS[self.pool])
-            right += int((np.asarray(head(tokens))[:, 0].argmax(axis=-1) == batch["label"]).sum())
-        return {"top1": right / len(held), "num_classes": classes}
+
+        def predict(images: UInt8[np.ndarray, "batch size size 3"]) -> Int[Array, " batch"]:
+            return head(chosen_tokens(model.encoder, jnp.asarray(images), choose))[:, 0].argmax(axis=-1)
+
+        return {"top1": top1(predict, held, size, batch_size), "num_classes": classes}
 
 
 def cross_entropy(logits: Float[Array, "batch one classes"], labels: Int[Array, " batch"]) -> Float[Array, ""]:

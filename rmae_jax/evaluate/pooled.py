@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from rmae_jax import data
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate.data import Report
-from rmae_jax.evaluate.probe import Chosen, Tokens, chosen_tokens
+from rmae_jax.evaluate.probe import Choose, Chosen, Tokens, chosen_tokens
 from rmae_jax.model import RMAE
 
 BATCH_SIZE = 64
@@ -26,6 +26,17 @@ def mean_token(tokens: Tokens) -> Chosen:
 POOLS = {"cls": cls_token, "mean": mean_token}
 
 
+def named_pool(name: str) -> Choose:
+    """The one of that name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if name not in POOLS:
+        raise ValueError(f"pool is {name!r}; it must be one of {', '.join(POOLS)}")
+    return POOLS[name]
+
+
 def pooled_features(
     model: RMAE, source: TFRecordSource, pool: str, report: Report
 ) -> tuple[Float[np.ndarray, "photographs features"], Int64[np.ndarray, " photographs"]]:
@@ -41,12 +52,10 @@ def pooled_features(
       ValueError: `pool` is neither.
       DatasetError: a record is damaged or its class not known.
     """
-    if pool not in POOLS:
-        raise ValueError(f"pool is {pool!r}; it must be one of {', '.join(POOLS)}")
-    features, labels = [], []
+    choose, features, labels = named_pool(pool), [], []
     for batch in data.labelled_batches(source, image_size=model.config.image_size, batch_size=BATCH_SIZE):
         report(BATCH_SIZE * len(features), len(source))
-        tokens = chosen_tokens(model.encoder, jnp.asarray(batch["images"]), POOLS[pool])
+        tokens = chosen_tokens(model.encoder, jnp.asarray(batch["images"]), choose)
         features.append(np.asarray(tokens[:, 0]))
         labels.append(batch["label"])
     report(len(source), len(source))

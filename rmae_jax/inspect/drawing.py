@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 INK = "#767676"  # 4.5:1 on white as on black
 ACCENTS = ("#e4572e", "#2e86ab", "#d9a404", "#4c9f50", "#9d6cc9", "#cc5a8d", "#3aa6a0", "#8f6b4a")
 PANEL = 1.4  # inches, the width of a panel
-GRAY = 0.55  # of hidden patches
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.drawing import GRAY, panels, show, styled
+from rmae_jax.completion import GRAY
+from rmae_jax.inspect.drawing import panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.regions import completed
 from rmae_jax.model import RMAE

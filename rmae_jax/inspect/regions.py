@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from rmae_jax.completion import Completion, complete
+from rmae_jax.completion import GRAY, Completion, complete, regions_to_complete, repeated
 from rmae_jax.evaluate.scores import iou
-from rmae_jax.inspect.drawing import ACCENTS, GRAY, panels, show, styled
+from rmae_jax.inspect.drawing import ACCENTS, panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.model import RMAE, Mask, draw_masks
 
-AREAS = (0.01, 0.9)  # of the picture: smaller regions fit into a patch, larger ones are no achievement
 Regions = Bool[np.ndarray, "regions height width"]
 
 
@@ -42,17 +41,11 @@ def choose_regions(photograph: Photograph, most: int, seed: int) -> Regions:
       (n, H, W), the largest first; n is 0 where there is none.
     """
     layers = photograph.layers
-    low, high = (area * layers[0].size for area in AREAS)
-    found = {
-        (layer == label).tobytes(): (pixels, index, label)
-        for index, layer in enumerate(layers)
-        for label, pixels in enumerate(np.bincount(layer.reshape(-1)))
-        if label and low <= pixels <= high
-    }
-    candidates = list(found.values())
-    drawn = np.random.default_rng(seed).permutation(len(candidates))[:most]
-    largest_first = sorted((candidates[i] for i in drawn), key=lambda region: -region[0])
-    return np.array([layers[i] == label for _, i, label in largest_first], bool).reshape(-1, *layers.shape[1:])
+    different = {(layers[one.layer] == one.label).tobytes(): one for one in regions_to_complete(layers)}
+    found = list(different.values())
+    drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:most]]
+    drawn.sort(key=lambda region: -region.area)
+    return np.array([layers[layer] == label for layer, label, _ in drawn], bool).reshape(-1, *layers.shape[1:])
 
 
 def region_completion(
@@ -83,12 +76,7 @@ def region_completion(
 def completed(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: int) -> tuple[Completion, Regions]:
     """Both branches' view of one photograph, a batch of one, and the different regions among those it was asked for."""
     regions = choose_regions(photograph, model.config.num_regions, seed)
-    if model.config.objective == "mae":
-        maps = None
-    elif len(regions):  # repeated up to K, as in pre-training; all empty if there is none
-        maps = np.resize(regions, (1, model.config.num_regions, *regions.shape[1:])).astype(np.float32)
-    else:
-        maps = np.zeros((1, model.config.num_regions, *regions.shape[1:]), np.float32)
+    maps = None if model.config.objective == "mae" else repeated(regions, model.config.num_regions)[None]
     return complete(model, photograph.image[None], maps, *masks(model, photograph, mask_ratio, seed)), regions
 
 

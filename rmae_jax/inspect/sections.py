@@ -41,7 +41,7 @@ class Page:
     ):
         self.model, self.photographs, self.block = model, photographs, block
         self.masked = {"mask_ratio": mask_ratio, "seed": seed}
-        self._report, self._done = report, 0
+        self._report = report
         self._features: list[PatchFeatures] = []
         self._completions: list[RegionCompletion] = []
 

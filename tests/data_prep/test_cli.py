@@ -1,5 +1,6 @@
 """The command as a user runs it: what it prints, how it exits, and what survives when it is stopped."""
 
+import json
 import os
 import pty
 import re
@@ -280,10 +281,9 @@ def test_a_disk_that_fills_up(folder, undisturbed, tmp_path):
         subprocess.run(["umount", small], check=True)
 
 
-KILLED_AT = """
-import os, signal, sys
-from data_prep.__main__ import main  # before the hook: only the job's own doings count
-left = int(os.environ["KILLED_AT"])
+LIVES = """
+import json, os, signal, sys
+from data_prep.__main__ import main  # once for all; before the hook: only the job's own doings count
 
 def hook(event, arguments):
     global left
@@ -293,29 +293,46 @@ def hook(event, arguments):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-sys.addaudithook(hook)
-sys.exit(main())
+for line in sys.stdin:
+    left, sys.argv[1:] = json.loads(line)
+    process = os.fork()
+    if not process:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.addaudithook(hook)
+        sys.exit(main())
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 
-def test_sigkill_at_every_change_of_a_file_loses_nothing(tmp_path_factory, tmp_path):
+@pytest.fixture
+def killed_at():
+    """Gives the exit status of a job that is killed at the nth change of a file that it makes; at none if n is 0.
+
+    Each job is a process of its own, forked from one that has imported what it needs.
+    """
+    command = [sys.executable, "-c", LIVES]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as lives:
+
+        def run_job(event, *flags):
+            print(json.dumps([event, flags]), file=lives.stdin, flush=True)
+            return int(lives.stdout.readline())
+
+        yield run_job
+
+
+def test_sigkill_at_every_change_of_a_file_loses_nothing(killed_at, tmp_path_factory, tmp_path):
     """Killed at the 1st, 2nd, 3rd ... creation, renaming or removal of a file, and started again each time."""
     images = tmp_path_factory.mktemp("few")
     for number in range(4):
         Image.new("RGB", (40, 30), (60 * number, 9, 9)).save(images / f"{number}.png")
     flags = [f"--images={images}", "--shards=2", "--workers=1", "--scales=20"]
 
-    def killed_at(event, output):
-        command = [sys.executable, "-c", KILLED_AT, *flags, f"--output={output}"]
-        environment = os.environ | {"KILLED_AT": str(event)}
-        return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True).returncode
-
-    assert killed_at(0, tmp_path / "undisturbed") == 0
+    assert killed_at(0, *flags, f"--output={tmp_path / 'undisturbed'}") == 0
     expected = contents(tmp_path / "undisturbed")
     event, ends = 0, []
     while not ends or ends[-1] != 0:
         event += 1
-        ends.append(killed_at(event, tmp_path / "out"))
+        ends.append(killed_at(event, *flags, f"--output={tmp_path / 'out'}"))
         for path in shards(tmp_path / "out"):
             assert path.read_bytes() == expected[path.name]
     assert set(ends[:-1]) == {-signal.SIGKILL} and len(ends) > 8
@@ -323,8 +340,8 @@ def test_sigkill_at_every_change_of_a_file_loses_nothing(tmp_path_factory, tmp_p
     # From the beginning, at events that the resumed runs above did not reach.
     for event in range(len(ends), 60, 9):
         output = tmp_path / f"out{event}"
-        first = killed_at(event, output)
-        assert killed_at(0, output) == 0
+        first = killed_at(event, *flags, f"--output={output}")
+        assert killed_at(0, *flags, f"--output={output}") == 0
         assert contents(output) == expected
         if first == 0:
             break

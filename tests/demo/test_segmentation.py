@@ -9,7 +9,7 @@ from flax import nnx
 from toy import reconstruct, toy_config, toy_model
 
 from rmae_jax.demo import segmentation
-from rmae_jax.demo.segmentation import Click, Segmenter, image_mask, iou, region_map, region_under, toggle
+from rmae_jax.demo.segmentation import Click, Segmenter, image_mask, region_map, region_under, toggle
 from rmae_jax.model import RMAE, Mask, normalize, region_probability
 from rmae_jax.model.patches import unpatchify
 
@@ -106,13 +106,6 @@ def test_the_region_below_a_patch_is_the_one_that_covers_most_of_it():
     assert np.array_equal(region_under(labels, 5, 8), labels == 1)
     assert np.array_equal(region_under(labels, 6, 8), labels == 2)
     assert np.array_equal(region_under(labels, 15, 8), labels == 7)
-
-
-def test_overlap():
-    one, other = np.zeros((2, 4, 4), bool)
-    one[:2], other[1:3] = True, True
-    assert iou(one, other) == pytest.approx(1 / 3)
-    assert iou(one, one) == 1
 
 
 def compiled() -> int:

@@ -4,6 +4,7 @@ import gc
 import json
 
 import pytest
+from small_recipe import SMALL
 
 from configs import rmae_tiny
 from rmae_jax import evaluate, pretrain
@@ -11,23 +12,11 @@ from rmae_jax.evaluate import __main__ as command
 from rmae_jax.evaluate import results
 from rmae_jax.training import ConfigError
 
-TINY = {
-    "batch_size": 4,
+TINY = SMALL | {
     "steps": 4,
-    "warmup_steps": 1,
     "log_every": 2,
     "checkpoint_every": 4,
-    "pictures_every": 100,
-    "data.shipped_photographs": False,
-    "data.picture_split": "train",
-    "model.image_size": 32,
-    "model.patch_size": 8,
-    "model.width": 32,
     "model.depth": 1,
-    "model.num_heads": 4,
-    "model.decoder_width": 32,
-    "model.decoder_depth": 1,
-    "model.region_width": 16,
     "evaluate.every": 2,
     "evaluate.tasks": "completion,knn",
     "evaluate.region_layers": "label_maps",

@@ -31,6 +31,13 @@ def test_iou_is_scikit_learn_s(seed):
     assert iou(predicted, truth) == pytest.approx(jaccard_score(truth.ravel(), predicted.ravel()))
 
 
+def test_iou_of_rows():
+    one, other = np.zeros((2, 4, 4), bool)
+    one[:2], other[1:3] = True, True
+    assert iou(one, other) == pytest.approx(1 / 3)
+    assert iou(one, one) == 1
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_boundary_f_by_its_definition(seed):
     predicted, truth, where = blobs(seed), blobs(seed + 1), blobs(seed + 2)

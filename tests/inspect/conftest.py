@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from small_recipe import SMALL
 from toy import randomised
 
 import rmae_jax
@@ -12,27 +13,6 @@ from configs import rmae_tiny
 from data_prep import job
 from rmae_jax.inspect import Photograph, view
 from rmae_jax.model import RMAE
-
-SMALL = {
-    "batch_size": 4,
-    "steps": 2,
-    "warmup_steps": 1,
-    "log_every": 1,
-    "checkpoint_every": 2,
-    "pictures_every": 100,
-    "data.shipped_photographs": False,
-    "data.picture_split": "train",
-    "model.image_size": 32,
-    "model.patch_size": 8,
-    "model.width": 32,
-    "model.depth": 2,
-    "model.num_heads": 4,
-    "model.decoder_width": 32,
-    "model.decoder_depth": 1,
-    "model.region_width": 16,
-    "model.region_num_heads": 2,
-    "model.num_regions": 3,
-}
 
 
 @pytest.fixture(scope="session")

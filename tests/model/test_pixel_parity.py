@@ -16,7 +16,7 @@ from rmae_jax.model import RMAE, Mask, presets
 def reference(config) -> ViTMAEForPreTraining:
     """A ViTMAE of the same sizes, its weights (biases and norms too) far from their initial values.
 
-    Its position tables are set to MAE's own, which its released weights hold: transformers 5 builds other ones.
+    Its position tables are set to MAE's own, which its released weights hold: transformers 5 leaves them at zero.
     """
     torch.manual_seed(0)
     model = ViTMAEForPreTraining(

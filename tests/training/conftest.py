@@ -3,31 +3,13 @@ from pathlib import Path
 import ml_collections
 import pytest
 import skimage.data
+import small_recipe
 from PIL import Image
 
 from configs import rmae_tiny
 from data_prep import job
 
-SMALL = {
-    "batch_size": 8,
-    "steps": 12,
-    "warmup_steps": 2,
-    "log_every": 2,
-    "checkpoint_every": 3,
-    "pictures_every": 100,
-    "data.shipped_photographs": False,
-    "data.picture_split": "train",
-    "model.image_size": 32,
-    "model.patch_size": 8,
-    "model.width": 32,
-    "model.depth": 2,
-    "model.num_heads": 4,
-    "model.decoder_width": 32,
-    "model.decoder_depth": 1,
-    "model.region_width": 16,
-    "model.region_num_heads": 2,
-    "model.num_regions": 3,
-}
+SMALL = small_recipe.SMALL | {"batch_size": 8, "steps": 12, "warmup_steps": 2, "log_every": 2, "checkpoint_every": 3}
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from flax import nnx
 from toy import flat
 
 import rmae_jax
-from rmae_jax import interop
+from rmae_jax import export, interop
 from rmae_jax.training import ConfigError, pretrain
 from rmae_jax.training.initial import initial_model
 
@@ -25,7 +25,7 @@ def source(config, tmp_path) -> rmae_jax.RMAE:
     return jax.jit(lambda: rmae_jax.RMAE(config.model, rngs=nnx.Rngs(9)))()
 
 
-def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, command, source, tmp_path):
+def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, command, source, tmp_path, capsys):
     """The whole way, through the commands: export, start, stop, resume, export again."""
     start = tmp_path / "start.safetensors"
     interop.write(source, start, "mae")
@@ -45,19 +45,21 @@ def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, com
     assert again.returncode == 0, again.stderr
     assert "is complete (3 steps)" in again.stdout
 
-    export = ["-m", "rmae_jax.export", f"--checkpoint={tmp_path / 'run'}", "--format=mae", f"--output={start}"]
-    exported = run(export)
+    flags = [f"--checkpoint={tmp_path / 'run'}", "--format=mae", f"--output={start}"]
+    exported = run(["-m", "rmae_jax.export", *flags])
     assert exported.returncode == 0, exported.stderr
     assert f"{start}: " in exported.stdout and "format mae" in exported.stdout
     found, wanted = interop.read(start), interop.to_torch(source, "mae")
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
-    refused = run(export)
-    assert refused.returncode == 1 and refused.stderr.startswith(f"error: {start} is there already")
-    wrong = run([*export[:3], "--format=keras", "--output=x"])
-    assert wrong.returncode == 2 and "invalid choice: 'keras'" in wrong.stderr
-    nowhere = run([*export[:2], f"--checkpoint={tmp_path}", *export[3:4], "--output=x.pth"])
-    assert nowhere.returncode == 1 and "is not a run's folder" in nowhere.stderr
+    # The rest of the command in this process: a string that it exits with is said on stderr, the status is 1.
+    with pytest.raises(SystemExit, match=f"^error: {start} is there already"):
+        export.main(flags)
+    with pytest.raises(SystemExit, match="^2$"):
+        export.main([flags[0], "--format=keras", "--output=x"])
+    assert "invalid choice: 'keras'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="^error: .*is not a run's folder"):
+        export.main([f"--checkpoint={tmp_path}", flags[1], "--output=x.pth"])
 
     missing = run(command(tmp_path / "other", init_from=tmp_path / "nothing.pth"))
     assert missing.returncode == 1
