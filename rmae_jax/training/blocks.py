@@ -5,6 +5,7 @@ it and calls it in another way, inside of the scan over a stack as well.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 from flax import nnx
@@ -12,8 +13,9 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
 from rmae_jax.model import RMAE
-from rmae_jax.model.blocks import Attention, Block, CrossAttention
+from rmae_jax.model.blocks import Attention, Block, CrossAttention, project
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
+from rmae_jax.model.short_attention import fits, packed_attention
 from rmae_jax.training.config import REMAT
 from rmae_jax.training.sharding import gather
 
@@ -37,7 +39,9 @@ class Rewired(nnx.Module):
         return self.run(self.module, "mean", (x,))
 
 
-def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], remat: str) -> RMAE:
+def build(
+    graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], remat: str, kernel: str | None = None
+) -> RMAE:
     """A model from its parameters, or from a device's parts of them.
 
     What lies outside of blocks is gathered at once; a block gathers its own weights when it runs, and once more in the
@@ -49,10 +53,12 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
       specs: how each of them is split.
       remat: what blocks compute again in the backward pass instead of keeping it: "none"; "attention": scores, softmax
         and their product with the values; "full": everything but a block's input.
+      kernel: "compiled": attention is a TPU kernel, which keeps none of what remat "attention" computes again;
+        "interpreted": the same without a TPU, slowly.
     """
     assert remat in REMAT
     split = any(map(len, jax.tree.leaves(specs)))
-    if not split and remat == "none":
+    if not split and remat == "none" and kernel is None:
         return nnx.merge(graphdef, params)
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
 
@@ -63,6 +69,8 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
     model = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(outside_gathered, params, specs))
     for path, parent, block in list(_find(model, BLOCKS)):
         run = _attention_again if remat == "attention" else _plain
+        if kernel is not None:
+            run = partial(_with_attention, partial(_in_kernel, kernel == "interpreted"))
         if split:
             of_block = specs
             for name in path:
@@ -118,10 +126,36 @@ def _gathering(specs: PyTree[PartitionSpec], run: Run) -> Run:
     return gathered
 
 
-def _attention_again(module: nnx.Module, method: str, args: tuple) -> Array:
-    """Runs a block whose attention keeps what its linear layers make, and nothing of one token for another."""
+def _with_attention(run: Run, module: nnx.Module, method: str, args: tuple) -> Array:
+    """Runs a block whose attention `run` calls."""
     module = jax.tree.map(lambda leaf: leaf, module)  # a copy: the model's own may be called again
-    run = _again(_plain, jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
     for path, parent, attention in list(_find(module, (Attention, CrossAttention))):
         setattr(parent, path[-1], Rewired(attention, run))
     return _plain(module, method, args)
+
+
+# What attention's linear layers make is kept, and nothing of one token for another.
+_attention_again = partial(_with_attention, _again(_plain, jax.checkpoint_policies.dots_with_no_batch_dims_saveable))
+
+
+def _in_kernel(interpret: bool, module: Attention | CrossAttention, method: str, args: tuple) -> Array:
+    """Calls an attention module, with the kernel where that is made for its sizes.
+
+    q, k and v stay side by side as a linear layer makes them.
+    """
+    x, *rest = args
+    keys, width = x.shape[1:]
+    first = 0
+    if isinstance(module, CrossAttention):
+        keys = rest[0].shape[1]
+    elif rest:
+        (first,) = rest
+    if not fits(x.shape[1] - first, keys, width, module.num_heads):
+        return _plain(module, method, args)
+    if isinstance(module, CrossAttention):
+        parts = module.q(x), module.kv(*rest)
+    elif first == 0:
+        parts = (module.qkv(x),)
+    else:
+        parts = project(module.qkv, x[:, first:], slice(width)), project(module.qkv, x, slice(width, None))
+    return module.proj(packed_attention(parts, module.num_heads, interpret=interpret))
