@@ -13,7 +13,8 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
 from rmae_jax.model import RMAE
-from rmae_jax.model.blocks import Attention, Block, CrossAttention, project
+from rmae_jax.model.blocks import Attention, Block, CrossAttention
+from rmae_jax.model.layers import add_bias
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
 from rmae_jax.model.short_attention import fits, packed_attention
 from rmae_jax.training.config import REMAT
@@ -80,6 +81,8 @@ def build(
             run = _again(run, policy=None)
         elif split:
             run = _again(run, policy=_all_but_weights)
+        elif kernel is not None:  # a scan would stack the weights' casts
+            run = _again(run, policy=_all_but_weights, prevent_cse=False)
         setattr(parent, path[-1], Rewired(block, run))
     return model
 
@@ -99,8 +102,12 @@ def _plain(module: nnx.Module, method: str, args: tuple) -> Array:
     return getattr(module, method)(*args)
 
 
-def _again(run: Run, policy: Callable[..., bool] | None) -> Run:
-    """`run`, of which the backward pass computes again what `policy` does not keep; without one, everything."""
+def _again(run: Run, policy: Callable[..., bool] | None, prevent_cse: bool = True) -> Run:
+    """`run`, of which the backward pass computes again what `policy` does not keep; without one, everything.
+
+    Without `prevent_cse`, the compiler may keep what it is told to compute again, outside of scans; with it, there is a
+    barrier, behind which TPU programs first copy all that was kept out of the scan's stacks.
+    """
 
     def kept(module: nnx.Module, method: str, args: tuple) -> Array:
         numbers = tuple(i for i, arg in enumerate(args, start=1) if isinstance(arg, int))
@@ -108,7 +115,7 @@ def _again(run: Run, policy: Callable[..., bool] | None) -> Run:
         def call(module: nnx.Module, *args: Array | int) -> Array:
             return run(module, method, args)
 
-        return jax.checkpoint(call, policy=policy, static_argnums=numbers)(module, *args)
+        return jax.checkpoint(call, policy=policy, static_argnums=numbers, prevent_cse=prevent_cse)(module, *args)
 
     return kept
 
@@ -153,9 +160,15 @@ def _in_kernel(interpret: bool, module: Attention | CrossAttention, method: str,
     if not fits(x.shape[1] - first, keys, width, module.num_heads):
         return _plain(module, method, args)
     if isinstance(module, CrossAttention):
-        parts = module.q(x), module.kv(*rest)
+        parts = _linear(module.q, x), _linear(module.kv, *rest)
     elif first == 0:
-        parts = (module.qkv(x),)
+        parts = (_linear(module.qkv, x),)
     else:
-        parts = project(module.qkv, x[:, first:], slice(width)), project(module.qkv, x, slice(width, None))
+        parts = _linear(module.qkv, x[:, first:], slice(width)), _linear(module.qkv, x, slice(width, None))
     return module.proj(packed_attention(parts, module.num_heads, interpret=interpret))
+
+
+def _linear(linear: nnx.Linear, x: Array, columns: slice = slice(None)) -> Array:
+    """Chosen columns of a linear layer's output. What a kernel returns cannot be summed on the way: see `add_bias`."""
+    kernel, bias = linear.kernel[:, columns].astype(linear.dtype), linear.bias[columns].astype(linear.dtype)
+    return add_bias(x.astype(linear.dtype) @ kernel, bias)
