@@ -63,6 +63,22 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 
 @jax.custom_vjp
+def add_bias(x: Float[Array, "*batch width"], bias: Float[Array, " width"]) -> Float[Array, "*batch width"]:
+    """x + b, of which the bias's derivative is a product with ones: a TPU sums so faster what a kernel gives back."""
+    return x + bias
+
+
+def _add_bias_backward(_: None, dy: Array) -> tuple[Array, Array]:
+    rows = dy.reshape(-1, dy.shape[-1])
+    # Behind the barrier, the compiler does not see ones, and does not make a sum of the product again.
+    ones = jax.lax.optimization_barrier(jnp.ones((8, len(rows)), rows.dtype))
+    return dy, jnp.matmul(ones, rows, preferred_element_type=jnp.float32)[0].astype(dy.dtype)
+
+
+add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _add_bias_backward)
+
+
+@jax.custom_vjp
 def layer_norm(
     x: Float[Array, "*batch width"], scale: Float[Array, " width"], bias: Float[Array, " width"]
 ) -> Float[Array, "*batch width"]:
@@ -98,8 +114,9 @@ layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 @jax.custom_vjp
 def gelu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-    """x Phi(x), exact (Hendrycks and Gimpel, 2016); JAX's default is an approximation by tanh, the paper's is this."""
-    return x * _normal_cdf(x)
+    """x Phi(x), exact (Hendrycks and Gimpel, 2016), in float32; JAX's default is an approximation by tanh."""
+    y = x.astype(jnp.float32)
+    return (y * _normal_cdf(y)).astype(x.dtype)
 
 
 def _normal_cdf(x: Array) -> Array:
@@ -111,8 +128,9 @@ def _gelu_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _gelu_backward(x: Array, dy: Array) -> tuple[Array]:
-    density = jnp.exp(-0.5 * x**2) * (2 * jnp.pi) ** -0.5
-    return (dy * (_normal_cdf(x) + x * density),)
+    y = x.astype(jnp.float32)
+    density = jnp.exp(-0.5 * y**2) * (2 * jnp.pi) ** -0.5
+    return ((dy.astype(jnp.float32) * (_normal_cdf(y) + y * density)).astype(x.dtype),)
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)

@@ -5,16 +5,20 @@ it and calls it in another way, inside of the scan over a stack as well.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
 from rmae_jax.model import RMAE
+from rmae_jax.model.attention import Attention, CrossAttention
 from rmae_jax.model.blocks import Block
-from rmae_jax.model.layers import ATTENTION, LINEAR
+from rmae_jax.model.layers import ATTENTION, LINEAR, Linear, add_bias
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
+from rmae_jax.model.short_attention import fits, packed_attention
 from rmae_jax.training.sharding import gather
 
 BLOCKS = (Block, QueryBlock, ExpansionBlock)
@@ -39,7 +43,9 @@ class Rewired(nnx.Module):
         return self.run(self.module, "mean", (x,))
 
 
-def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], remat: str) -> RMAE:
+def build(
+    graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], remat: str, kernel: str | None = None
+) -> RMAE:
     """A model from its parameters, or from a device's parts of them.
 
     What lies outside of blocks is gathered at once; a block gathers its own weights when it runs, and once more in the
@@ -49,8 +55,10 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
       graphdef: of the model.
       params: nested dicts by module name.
       specs: how each of them is split.
-      remat: what blocks compute again in the backward pass instead of keeping it: "none"; "attention": scores, softmax
-        and their product with the values; "full": everything but a block's input.
+      remat: what blocks compute again in the backward pass instead of keeping it: "none": LayerNorm and GELU alone;
+        "attention": scores, softmax and their product with the values too; "full": everything but a block's input.
+      kernel: "compiled": attention is a TPU kernel, which never keeps scores; "interpreted": the same without a TPU,
+        slowly; None: attention is the model's own.
     """
     split = any(map(len, jax.tree.leaves(specs)))
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
@@ -60,15 +68,14 @@ def build(graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], 
         return part if any(names[: len(block)] == block for block in inside) else gather(part, spec)
 
     model = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(outside_gathered, params, specs))
-    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
     for path, parent, block in list(_find(model, BLOCKS)):
-        run = _plain
+        run = _plain if kernel is None else partial(_in_kernel, kernel == "interpreted")
         if split:
             of_block = specs
             for name in path:
                 of_block = of_block[name]
-            run = _gathering(of_block)
-        setattr(parent, path[-1], Rewired(block, _again(run, policy)))
+            run = _gathering(of_block, run)
+        setattr(parent, path[-1], Rewired(block, _again(run, remat, in_scan=block.norm1.scale.ndim > 1)))
     return model
 
 
@@ -87,8 +94,9 @@ def _plain(module: nnx.Module, method: str, args: tuple) -> Array:
     return getattr(module, method)(*args)
 
 
-def _again(run: Run, policy: Callable[..., bool]) -> Run:
-    """`run`, of which the backward pass computes again what `policy` does not keep."""
+def _again(run: Run, remat: str, in_scan: bool) -> Run:
+    """`run`, of which the backward pass computes again what `remat` does not keep."""
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
 
     def kept(module: nnx.Module, method: str, args: tuple) -> Array:
         numbers = tuple(i for i, arg in enumerate(args, start=1) if isinstance(arg, int))
@@ -96,14 +104,55 @@ def _again(run: Run, policy: Callable[..., bool]) -> Run:
         def call(module: nnx.Module, *args: Array | int) -> Array:
             return run(module, method, args)
 
-        return jax.checkpoint(call, policy=policy, static_argnums=numbers)(module, *args)
+        # Between the two passes of a scan, no compiler finds that something is computed twice. Elsewhere it has to be
+        # prevented, by a barrier; in a scan, TPU programs would copy all that was kept to the barrier first.
+        again = jax.checkpoint(call, policy=policy, static_argnums=numbers, prevent_cse=not in_scan)
+        return again(module, *args)
 
     return kept
 
 
-def _gathering(specs: PyTree[PartitionSpec]) -> Run:
+def _gathering(specs: PyTree[PartitionSpec], run: Run) -> Run:
     def gathered(module: nnx.Module, method: str, args: tuple) -> Array:
         graphdef, state = nnx.split(module)
-        return _plain(nnx.merge(graphdef, jax.tree.map(gather, nnx.to_pure_dict(state), specs)), method, args)
+        return run(nnx.merge(graphdef, jax.tree.map(gather, nnx.to_pure_dict(state), specs)), method, args)
 
     return gathered
+
+
+def _in_kernel(interpret: bool, module: nnx.Module, method: str, args: tuple) -> Array:
+    """Runs a block whose attention is the kernel."""
+    module = jax.tree.map(lambda leaf: leaf, module)  # a copy: the model's own may be called again
+    for path, parent, attention in list(_find(module, (Attention, CrossAttention))):
+        setattr(parent, path[-1], Rewired(attention, partial(_attention_in_kernel, interpret)))
+    return _plain(module, method, args)
+
+
+def _attention_in_kernel(interpret: bool, module: Attention | CrossAttention, method: str, args: tuple) -> Array:
+    """Calls an attention module, with the kernel where that is made for its sizes.
+
+    q, k and v stay side by side as a linear layer makes them.
+    """
+    x, *rest = args
+    keys, width = x.shape[1:]
+    first = 0
+    if isinstance(module, CrossAttention):
+        keys = rest[0].shape[1]
+    elif rest:
+        (first,) = rest
+    if not fits(x.shape[1] - first, keys, width, module.num_heads):
+        return _plain(module, method, args)
+    if isinstance(module, CrossAttention):
+        parts = _linear(module.q, x), _linear(module.kv, *rest)
+    elif first == 0:
+        parts = (_linear(module.qkv, x),)
+    else:
+        parts = _linear(module.qkv, x[:, first:], slice(width)), _linear(module.qkv, x, slice(width, None))
+    attended = packed_attention(parts, module.num_heads, interpret=interpret)
+    return module.proj(checkpoint_name(attended, ATTENTION))
+
+
+def _linear(linear: Linear, x: Array, columns: slice = slice(None)) -> Array:
+    """Chosen columns of a linear layer's output. What a kernel returns cannot be summed on the way: see `add_bias`."""
+    kernel, bias = linear.kernel[:, columns].astype(linear.dtype), linear.bias[columns].astype(linear.dtype)
+    return checkpoint_name(add_bias(x.astype(linear.dtype) @ kernel, bias), LINEAR)

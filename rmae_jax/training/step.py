@@ -66,6 +66,11 @@ def train_step(
     graphdef, params = abstract_model(model_config)
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
     split = specs(params, mesh)
+    # The mesh's devices and not the default ones: a step may be compiled for devices that are not here.
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
+    kernel = None
+    if config.attention == "kernel" or (config.attention == "auto" and on_tpu):
+        kernel = "compiled" if on_tpu else "interpreted"
 
     def with_masks(batch: Batch, key: Array) -> Batch:
         """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
@@ -81,7 +86,8 @@ def train_step(
         regions = None
         if model_config.objective != "mae":
             regions = unpack_regions(batch["regions"], model_config.num_regions)
-        outputs = build(graphdef, params, split, config.remat)(normalize(batch["images"]), regions, *masks)
+        model = build(graphdef, params, split, config.remat, kernel)
+        outputs = model(normalize(batch["images"]), regions, *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}
 

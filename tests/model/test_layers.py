@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from rmae_jax.model.attention import attend_heads
-from rmae_jax.model.layers import LayerNorm, gelu, layer_norm, linear
+from rmae_jax.model.layers import LayerNorm, add_bias, gelu, layer_norm, linear
 from rmae_jax.model.regions import cross_entropy
 
 
@@ -29,6 +29,7 @@ def plain_attention(q, k, v):
 
 FORMS = {
     "linear": (linear, lambda x, w, b: x @ w + b, (normal(60, 24), normal(24, 40, seed=1), normal(40, seed=2))),
+    "bias": (add_bias, lambda x, b: x + b, (normal(4, 15, 24), normal(24, seed=1))),
     "layer norm": (
         layer_norm,
         plain_layer_norm,
@@ -70,7 +71,7 @@ def test_the_norm_of_a_constant_is_its_bias():
     assert np.isfinite(jax.grad(lambda x: norm(x).sum())(x)).all()
 
 
-@pytest.mark.parametrize("layer", ["linear", "layer norm", "gelu", "attention"])
+@pytest.mark.parametrize("layer", FORMS)
 def test_bfloat16_comes_back_as_bfloat16(layer):
     ours, plain, inputs = FORMS[layer]
     rounded = [x.astype(jnp.bfloat16) for x in inputs]
@@ -81,6 +82,13 @@ def test_bfloat16_comes_back_as_bfloat16(layer):
     assert [x.dtype for x in grads] == [x.dtype for x in rounded]
     exact = plain(*inputs)
     assert np.abs(found.astype(jnp.float32) - exact).max() <= 0.03 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize(("layer", "kept"), [("gelu", 1), ("layer norm", 1), ("bias", 0), ("attention", 4)])
+def test_little_is_kept_for_the_backward_pass(layer, kept):
+    ours, _, inputs = FORMS[layer]
+    _, pullback = jax.vjp(ours, *inputs)
+    assert len([leaf for leaf in jax.tree.leaves(pullback) if leaf.ndim > 1]) == kept
 
 
 def test_cross_entropy_is_that_of_the_sigmoid():
