@@ -28,8 +28,7 @@ class Linear(nnx.Linear):
     def part(self, x: Float[Array, "*batch width"], columns: slice) -> Float[Array, "*batch chosen_features"]:
         """Chosen columns of a call's output."""
         kernel, bias = (x[..., columns].astype(self.dtype) for x in (self.kernel, self.bias))
-        flat = linear(x.reshape(-1, x.shape[-1]).astype(self.dtype), kernel, bias)
-        return checkpoint_name(flat, LINEAR).reshape(*x.shape[:-1], -1)
+        return checkpoint_name(linear(x.astype(self.dtype), kernel, bias), LINEAR)
 
 
 class LayerNorm(nnx.LayerNorm):
@@ -44,9 +43,9 @@ class LayerNorm(nnx.LayerNorm):
 
 @jax.custom_vjp
 def linear(
-    x: Float[Array, "rows width"], kernel: Float[Array, "width features"], bias: Float[Array, " features"]
-) -> Float[Array, "rows features"]:
-    """x W + b of matrices: on a CPU, products of more dimensions are slower, and so are their derivatives."""
+    x: Float[Array, "*batch width"], kernel: Float[Array, "width features"], bias: Float[Array, " features"]
+) -> Float[Array, "*batch features"]:
+    """x W + b; the derivative of W is one product that leaves it as W lies in memory, not transposed."""
     return x @ kernel + bias
 
 
@@ -56,7 +55,8 @@ def _linear_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[
 
 def _linear_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
     x, kernel = kept
-    return dy @ kernel.T, x.T @ dy, dy.sum(axis=0)
+    rows = tuple(range(x.ndim - 1))
+    return dy @ kernel.T, x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]), dy.sum(axis=rows)
 
 
 linear.defvjp(_linear_forward, _linear_backward)
