@@ -16,9 +16,6 @@ from flax import nnx
 import rmae_jax
 from rmae_jax.training import metrics
 
-# All hosts run on this machine: what the first one compiles, the others need not.
-COMPILED_ONCE = {"JAX_SHARE_BINARY_BETWEEN_HOSTS": "1"}
-
 Learned = tuple[list[dict], list[np.ndarray]]
 
 
@@ -76,7 +73,6 @@ def start_hosts(arguments: list[list[str]], **environment: str) -> list[subproce
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = [f"--coordinator=127.0.0.1:{port}", f"--num_hosts={len(arguments)}"]
-    environment |= COMPILED_ONCE
     return [start([*own, *flags, f"--host={host}"], **environment) for host, own in enumerate(arguments)]
 
 
@@ -85,7 +81,7 @@ def start_slurm_step(arguments: list[str], count: int) -> list[subprocess.Popen]
     ports = range(65535 - 2**12 + 1, 65535)  # JAX takes the one that the job's number says
     port = next(port for port in random.sample(ports, 100) if _is_free(port))
     step = {"SLURM_JOB_ID": str(port - ports[0]), "SLURM_STEP_NODELIST": "localhost"}
-    step |= COMPILED_ONCE | {"SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count)}
+    step |= {"SLURM_NTASKS": str(count), "SLURM_STEP_NUM_TASKS": str(count)}
     return [start(arguments, **step, SLURM_PROCID=str(task), SLURM_LOCALID=str(task)) for task in range(count)]
 
 
