@@ -23,6 +23,7 @@ DOCUMENTS = [
     "docs/scaling.md",
     "docs/downstream.md",
     "docs/evaluation.md",
+    "docs/performance.md",
 ]
 
 

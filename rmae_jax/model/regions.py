@@ -41,11 +41,13 @@ def region_loss(
 def cross_entropy(
     logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"]
 ) -> Float[Array, "*batch pixels"]:
-    """-y log sigmoid(x) - (1 - y) log sigmoid(-x) = log(1 + exp(x)) - x y, for targets y that are not learned.
+    """-y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1: log(1 + exp(z)), z = x or -x."""
+    z = _away(logits, targets)
+    return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
 
-    Its derivative is written by hand: sigmoid(x) - y.
-    """
-    return jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits))) - logits * targets
+
+def _away(x: Array, targets: Array) -> Array:
+    return jnp.where(targets > 0.5, -x, x)
 
 
 def _cross_entropy_forward(logits: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -54,7 +56,7 @@ def _cross_entropy_forward(logits: Array, targets: Array) -> tuple[Array, tuple[
 
 def _cross_entropy_backward(kept: tuple[Array, Array], d: Array) -> tuple[Array, None]:
     logits, targets = kept
-    return d * (jax.nn.sigmoid(logits) - targets), None
+    return d * _away(jax.nn.sigmoid(_away(logits, targets)), targets), None
 
 
 cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)

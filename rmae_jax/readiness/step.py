@@ -38,8 +38,8 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
     Returns:
       A dict of what a chip has to do in one step: bytes of its "state" ("params", "optimizer") and "batch", "flops" of
       its matrix products and, without what is computed twice, "model_flops"; "versions". Where the program fits, also
-      "memory" (the compiler's plan, with "peak"), "traffic" in bytes, "cycles" (None for GPUs), "collectives" by kind
-      and "compile_seconds"; where it does not, "needed" and "available" bytes.
+      "memory" (the compiler's plan, with "peak"), "traffic" in bytes, "cycles" (None for GPUs) and the "kernels" that
+      are not in them, "collectives" by kind and "compile_seconds"; where it does not, "needed" and "available" bytes.
 
     Raises:
       ConfigError: the recipe does not fit the topology.
@@ -54,11 +54,15 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
 
     _say(topology, "tracing the step")
     traced = train_step(config, optimizer, mesh).trace(state, batch)
-    flops = product_flops(traced.jaxpr.jaxpr)
-    model_flops = flops
+
+    def products(**changes: str | int) -> int:
+        outside_of_kernels = {"attention": "plain"}
+        counted = ml_collections.ConfigDict(config.to_dict() | outside_of_kernels | changes)
+        return product_flops(train_step(counted, optimizer, mesh).trace(state, batch).jaxpr.jaxpr)
+
+    flops = model_flops = products()
     if config.remat != "none":
-        once = ml_collections.ConfigDict(config.to_dict() | {"remat": "none", "accumulation_steps": 1})
-        model_flops = product_flops(train_step(once, optimizer, mesh).trace(state, batch).jaxpr.jaxpr)
+        model_flops = products(remat="none", accumulation_steps=1)
     found = {
         "params": _local_bytes(state.params),
         "optimizer": _local_bytes(state.opt_state),
@@ -105,6 +109,7 @@ def read(compiled: jax.stages.Compiled) -> dict:
         "memory": memory,
         "traffic": traffic.memory_traffic(program),
         "cycles": traffic.estimated_cycles(program),
+        "kernels": traffic.kernels(program),
         "collectives": {kind: dataclasses.asdict(each) for kind, each in found.items()},
     }
 

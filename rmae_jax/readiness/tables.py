@@ -75,6 +75,7 @@ _CELLS = {
     "memory traffic per chip, GB": _fitting(lambda row: f"{row['traffic'] / 1e9:.1f}"),
     "collectives": _fitting(_collectives),
     "million cycles": _fitting(_cycles),
+    "- calls of kernels, not in them": _fitting(lambda row: str(row["kernels"])),
     "step, ms: computation": _milliseconds("compute"),
     "- links, at least": _milliseconds("links"),
     "- both": _milliseconds("step"),

@@ -52,7 +52,8 @@ def collectives(program: Program) -> dict[str, Collective]:
 def estimated_cycles(program: Program) -> int | None:
     """Cycles of one step by the TPU compiler's own estimates; None where it gives none, as for GPUs.
 
-    They cover fusions and other computation. Collectives and the copies that run beside the computation have none.
+    They cover fusions and other computation. Collectives, kernels and the copies that run beside the computation have
+    none.
     """
     cycles = [
         times * int(found[1])
@@ -60,6 +61,11 @@ def estimated_cycles(program: Program) -> int | None:
         if (found := re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes))
     ]
     return sum(cycles) if cycles else None
+
+
+def kernels(program: Program) -> int:
+    """Calls of Pallas kernels in one step: the compiler does not say how long they take."""
+    return sum(times for i, times, _ in walk(program) if '"tpu_custom_call"' in i.attributes)
 
 
 def memory_traffic(program: Program) -> int:

@@ -80,6 +80,7 @@ def test_a_row_says_what_formulas_say(compiled):
     assert row["seconds"]["compute"] == row["cycles"] / CHIPS["v5e"].clock
     assert row["seconds"]["step"] == row["seconds"]["compute"] + row["seconds"]["links"]
     assert 0 < row["mfu"] < 1
+    assert row["kernels"] == 2 * (3 + 2)  # attention of each block, forward and backward
     assert row["steps"] == 4000 * 4
 
 

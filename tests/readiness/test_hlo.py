@@ -119,6 +119,13 @@ def test_collectives_by_hand():
     assert traffic.estimated_cycles(hlo.parse(GPU)) is None
 
 
+def test_calls_of_kernels_count_as_often_as_their_loop_turns():
+    kernel = '%y = bf16[8,16]{1,0} custom-call(%x, %w, %copy.1), custom_call_target="tpu_custom_call"'
+    assert traffic.kernels(hlo.parse(TPU)) == 0
+    fusion = next(line for line in TPU.splitlines() if line.strip().startswith("%y = "))
+    assert traffic.kernels(hlo.parse(TPU.replace(fusion, f"  {kernel}"))) == 3
+
+
 def test_memory_traffic_by_hand():
     x, layer, row, g0, k0, gathered = 8 * 16 * 2, 16 * 16 * 2, 8 * 4, 2 * 16 * 4, 3 * 8 * 4, 8 * 16 * 4
     scalar = 4

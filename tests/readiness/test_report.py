@@ -20,6 +20,7 @@ FITS = FOUND | {
     "memory": {"arguments": 12 * 10**8, "temporaries": 2 * GIB, "program": 0, "peak": 4 * GIB},
     "traffic": 10**10,
     "cycles": 60_000_000,
+    "kernels": 40,
     "collectives": {"all-reduce": {"count": 4, "bytes": 4 * 10**8, "sent": 8 * 10**8}},
     "compile_seconds": 1.0,
 }
