@@ -7,6 +7,7 @@ convolutions, it has no loops' turns to multiply by.
 import math
 
 import jax
+from jax.interpreters.partial_eval import dce_jaxpr
 
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
@@ -15,11 +16,16 @@ def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
     """FLOPs of all matrix products of a jaxpr, in one call and on one device: 2 B M N K each.
 
     Scans count their bodies as often as they run. Inside of shard_map, shapes are those of one device; a step does
-    all of its products there, or is of one device alone. Element-wise operations are not counted.
+    all of its products there, or is of one device alone. Element-wise operations are not counted, and nothing whose
+    result is not used: derivatives written by hand are those of all inputs, images too.
 
     Raises:
       ValueError: a product stands where the number of its runs cannot be told, in a while or a cond.
     """
+    return _flops(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
+
+
+def _flops(jaxpr: jax.extend.core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -34,7 +40,7 @@ def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
         if name in ("while", "cond"):
             inside = [params[key] for key in ("cond_jaxpr", "body_jaxpr") if key in params]
             inside += params.get("branches", ())
-        flops = sum(product_flops(getattr(each, "jaxpr", each)) for each in inside)
+        flops = sum(_flops(getattr(each, "jaxpr", each)) for each in inside)
         if name in ("while", "cond") and flops:
             raise ValueError(f"matrix products inside of a {name}: how often they run is not known")
         total += flops * params.get("length", 1) if name == "scan" else flops
