@@ -8,11 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from rmae_jax.completion import Completion, complete
+from rmae_jax.completion import GRAY, Completion, complete
 from rmae_jax.model import RMAE, draw_masks, unpack_regions
 
 SHOWN_REGIONS = 3  # of each photograph's K
-GRAY = 0.55  # of hidden patches
 WIDTH = 128  # pixels, about; smaller pictures are enlarged by whole numbers
 LINE, GAP, FONT_SIZE = 24, 8, 12  # pixels: above each picture, for words, and beside it
 
