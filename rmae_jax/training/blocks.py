@@ -18,7 +18,6 @@ from rmae_jax.model.attention import Attention, CrossAttention
 from rmae_jax.model.blocks import Block
 from rmae_jax.model.layers import ATTENTION, LINEAR, Linear, add_bias
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
-from rmae_jax.model.short_attention import fits, packed_attention
 from rmae_jax.training.sharding import gather
 
 BLOCKS = (Block, QueryBlock, ExpansionBlock)
@@ -133,6 +132,8 @@ def _attention_in_kernel(interpret: bool, module: Attention | CrossAttention, me
 
     q, k and v stay side by side as a linear layer makes them.
     """
+    from rmae_jax.model.short_attention import fits, packed_attention  # Pallas takes a while to import
+
     x, *rest = args
     keys, width = x.shape[1:]
     first = 0
