@@ -27,36 +27,17 @@ Queries, Keys = Float[Array, "queries lanes"], Float[Array, "keys lanes"]
 
 
 def short_attention(
-    q: Float[Array, "batch queries width"],
-    k: Float[Array, "batch keys width"],
-    v: Float[Array, "batch keys width"],
-    num_heads: int,
-    *,
-    interpret: bool = False,
+    parts: tuple[Float[Array, "batch _ _"], ...], num_heads: int, *, interpret: bool = False
 ) -> Float[Array, "batch queries width"]:
     """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32. As `attend` of attention.py.
 
     The backward pass computes the softmax again: of the forward pass, it needs q, k and v alone.
 
     Args:
-      q: queries.
-      k: keys.
-      v: values.
+      parts: (q, k, v), q of (B, queries, width), k and v of (B, keys, width); or, as a linear layer makes them, without
+        a copy of the columns, (q, kv) or (qkv,).
       num_heads: of which `fits` is true.
       interpret: runs without a TPU, slowly.
-    """
-    return _attention((q, k, v), num_heads, interpret)
-
-
-def packed_attention(
-    parts: tuple[Float[Array, "batch _ _"], ...], num_heads: int, *, interpret: bool = False
-) -> Float[Array, "batch queries width"]:
-    """The same where some of q, k and v are columns of one array, as a linear layer makes them: without a copy of them.
-
-    Args:
-      parts: (qkv,), or (q, kv), or (q, k, v).
-      num_heads: as above.
-      interpret: as above.
     """
     return _attention(parts, num_heads, interpret)
 

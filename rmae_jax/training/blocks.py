@@ -132,7 +132,7 @@ def _attention_in_kernel(interpret: bool, module: Attention | CrossAttention, me
 
     q, k and v stay side by side as a linear layer makes them.
     """
-    from rmae_jax.model.short_attention import fits, packed_attention  # Pallas takes a while to import
+    from rmae_jax.model.short_attention import fits, short_attention  # Pallas takes a while to import
 
     x, *rest = args
     keys, width = x.shape[1:]
@@ -149,7 +149,7 @@ def _attention_in_kernel(interpret: bool, module: Attention | CrossAttention, me
         parts = (_linear(module.qkv, x),)
     else:
         parts = _linear(module.qkv, x[:, first:], slice(width)), _linear(module.qkv, x, slice(width, None))
-    attended = packed_attention(parts, module.num_heads, interpret=interpret)
+    attended = short_attention(parts, module.num_heads, interpret=interpret)
     return module.proj(checkpoint_name(attended, ATTENTION))
 
 

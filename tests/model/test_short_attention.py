@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rmae_jax.model.attention import attend
-from rmae_jax.model.short_attention import fits, packed_attention, short_attention
+from rmae_jax.model.short_attention import fits, short_attention
 from rmae_jax.readiness import topologies
 
 
@@ -50,7 +50,7 @@ SIZES = [  # batch, queries, keys, width, heads
 def test_values_and_gradients(batch, queries, keys, width, heads):
     q, k, v, given = arrays(batch, queries, keys, width)
     assert fits(queries, keys, width, heads)
-    out, gradients = jax.vjp(lambda *x: short_attention(*x, heads, interpret=True), q, k, v)
+    out, gradients = jax.vjp(lambda *x: short_attention(x, heads, interpret=True), q, k, v)
     np.testing.assert_allclose(out, reference(q, k, v, heads), rtol=0, atol=1e-5)
     expected, expected_gradients = jax.vjp(lambda *x: attend(*x, heads), q, k, v)
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
@@ -69,7 +69,7 @@ def test_a_gradient_is_the_slope_of_the_reference():
 
     slope = (total(1e-4) - total(-1e-4)) / 2e-4
     single = [jnp.asarray(x, jnp.float32) for x in (q, k, v)]
-    _, gradients = jax.vjp(lambda *x: short_attention(*x, 2, interpret=True), *single)
+    _, gradients = jax.vjp(lambda *x: short_attention(x, 2, interpret=True), *single)
     found = gradients(jnp.asarray(given, jnp.float32))
     assert sum(float((g * s[:, : g.shape[1]]).sum()) for g, s in zip(found, steps, strict=True)) == pytest.approx(
         slope, rel=1e-4
@@ -78,13 +78,13 @@ def test_a_gradient_is_the_slope_of_the_reference():
 
 def test_packed_arrays_are_the_same():
     q, k, v, given = arrays(2, 50, 50, 256)
-    expected, gradients = jax.vjp(lambda *x: short_attention(*x, 4, interpret=True), q, k, v)
+    expected, gradients = jax.vjp(lambda *x: short_attention(x, 4, interpret=True), q, k, v)
     to_q, to_k, to_v = gradients(given)
     for parts, wanted in (
         ((jnp.concatenate([q, k, v], axis=2),), (jnp.concatenate([to_q, to_k, to_v], axis=2),)),
         ((q, jnp.concatenate([k, v], axis=2)), (to_q, jnp.concatenate([to_k, to_v], axis=2))),
     ):
-        out, of_parts = jax.vjp(lambda parts: packed_attention(parts, 4, interpret=True), parts)
+        out, of_parts = jax.vjp(lambda parts: short_attention(parts, 4, interpret=True), parts)
         np.testing.assert_array_equal(out, expected)
         for found, want in zip(of_parts(given)[0], wanted, strict=True):
             np.testing.assert_array_equal(found, want)
@@ -95,7 +95,7 @@ def test_bfloat16_is_as_near_as_that_of_the_plain_formula():
     exact = reference(*(np.asarray(x, np.float32) for x in (q, k, v)), 4)
     errors = [
         np.abs(np.asarray(out, np.float64) - exact).mean()
-        for out in (short_attention(q, k, v, 4, interpret=True), attend(q, k, v, 4))
+        for out in (short_attention((q, k, v), 4, interpret=True), attend(q, k, v, 4))
     ]
     assert errors[0] <= errors[1]
 
@@ -111,12 +111,12 @@ def test_sizes_that_the_kernel_is_not_made_for(queries, keys, width, heads):
 
 COMPILED = """
 import jax, jax.numpy as jnp
-from rmae_jax.model.short_attention import packed_attention
+from rmae_jax.model.short_attention import short_attention
 from rmae_jax.readiness import topologies
 
 def gradients(parts, given):
     def body(x, part):
-        return x, jax.vjp(lambda part: packed_attention(part, {heads}), part)[1](given)[0]
+        return x, jax.vjp(lambda part: short_attention(part, {heads}), part)[1](given)[0]
     return jax.lax.scan(body, 0, parts)[1]
 
 for chip in ("v5e:1x1", "v6e:1x1"):
