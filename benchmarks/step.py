@@ -20,7 +20,10 @@ import sys
 import time
 from collections.abc import Callable
 
+import ml_collections
 import numpy as np
+
+from configs import rmae_b
 
 OURS = {
     "MAE": {"objective": "mae"},
@@ -30,6 +33,13 @@ OURS = {
 PRODUCT = (4096, 3072, 768)  # rows, columns and depth of the roofline's product
 
 
+def recipe(changes: dict) -> ml_collections.ConfigDict:
+    """configs/rmae_b.py with another `config.model`."""
+    config = rmae_b.get_config()
+    config.model.update(changes)
+    return config
+
+
 def ours(batch: int, changes: dict) -> Callable[[], None]:
     """A function that runs one step of ours and waits for it."""
     from rmae_jax.training.allocator import keep_freed_memory
@@ -37,15 +47,13 @@ def ours(batch: int, changes: dict) -> Callable[[], None]:
     keep_freed_memory()
     import jax
 
-    from configs import rmae_b
     from rmae_jax.training.config import Durations
     from rmae_jax.training.mesh import to_devices, training_mesh
     from rmae_jax.training.optimizer import adamw
     from rmae_jax.training.step import init_state, train_step
 
-    config = rmae_b.get_config()
+    config = recipe(changes)
     config.batch_size = batch
-    config.model.update(changes)
     mesh, optimizer = training_mesh(config), adamw(config, Durations(1000, 10))
     rng, side = np.random.default_rng(0), config.model.image_size
     data = {"images": photographs(batch, side), "regions": rng.integers(0, 256, (batch, side, side), np.uint8)}
@@ -103,6 +111,9 @@ def product(library: str) -> Callable[[], None]:
     return lambda: [multiply(a, b).block_until_ready() for _ in range(20)]
 
 
+SIDES = {"ours": ours, "pytorch": pytorch}
+
+
 def photographs(batch: int, side: int) -> np.ndarray:
     """Random pixels, uint8 (B, S, S, 3)."""
     return np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), np.uint8)
@@ -110,9 +121,7 @@ def photographs(batch: int, side: int) -> np.ndarray:
 
 def serve(kind: str, batch: int, options: str) -> None:
     """A side's process: for every line that comes in, runs once and answers with its seconds and peak memory."""
-    run = (
-        {"ours": ours, "pytorch": pytorch}[kind](batch, json.loads(options)) if kind != "product" else product(options)
-    )
+    run = product(options) if kind == "product" else SIDES[kind](batch, json.loads(options))
     for _ in sys.stdin:
         start = time.perf_counter()
         run()
@@ -171,18 +180,8 @@ def table(sides: dict[str, Side], flops: dict[str, float], batch: int, rate: flo
         )
 
 
-def step_flops(changes: dict) -> float:
-    """FLOPs per image of the products of a step of ours, traced and not run."""
-    from benchmarks.growth import count
-    from configs import rmae_b
-
-    config = rmae_b.get_config()
-    config.model.update(changes)
-    return count(config)[0]
-
-
 def main() -> None:
-    """Prints three tables."""
+    """Prints the roofline and two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
@@ -198,7 +197,12 @@ def main() -> None:
     compare(products, arguments.rounds)
     rates = {name: 20 * 2 * rows * columns * depth / np.median(side.seconds) for name, side in products.items()}
     print("products: " + ", ".join(f"{rate / 1e9:.0f} GFLOP/s by {name}" for name, rate in rates.items()) + "\n")
-    flops = {name: step_flops(changes) for name, changes in OURS.items()}
+    for side in products.values():
+        side.close()
+
+    from benchmarks.growth import count
+
+    flops = {name: count(recipe(changes))[0] for name, changes in OURS.items()}  # traced, not run
 
     against_pytorch = {"PyTorch": ("pytorch", "false"), "PyTorch, compiled": ("pytorch", "true")}
     if arguments.no_torch_compile:
@@ -210,7 +214,7 @@ def main() -> None:
         compare(sides, arguments.rounds)
         table(sides, flops, batch, max(rates.values()))
         print()
-        for side in (*sides.values(), *products.values()):
+        for side in sides.values():
             side.close()
 
 
