@@ -1,6 +1,7 @@
 """From a record to what the model is fed: uint8 pixels and a bitmask of sampled regions."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import UInt8, UInt16
 from rmae_jax import records
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop, whole
+from rmae_jax.data.kept import KeptRecords
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.regions import bitmask_dtype, sample_regions
@@ -48,6 +50,7 @@ class RandomExamples:
             region_filter.check(image_size)
         self.source, self.image_size, self.num_regions = source, image_size, num_regions
         self.region_filter = region_filter
+        self._decode = KeptRecords(partial(decode, source, with_regions=num_regions > 0))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record; every random choice comes from `rng`.
@@ -56,7 +59,7 @@ class RandomExamples:
           RecordError: the record is damaged.
           DatasetError: its shard cannot be read.
         """
-        image, layers = decode(self.source, record, self.num_regions > 0)
+        image, layers = self._decode(record)
         crop = random_resized_crop(rng, *image.shape[:2])
         size = self.image_size
         example = {"images": resize_bicubic(image, crop, size, size), "record": np.int64(record)}

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import UInt8, UInt16
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop
 from rmae_jax.data.examples import Example, center_view, check_records, unpack
+from rmae_jax.data.kept import KeptRecords
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.source import DatasetError, TFRecordSource
 
@@ -31,7 +33,8 @@ class LabelledExamples:
 
     def __init__(self, source: TFRecordSource, image_size: int, dense: bool = False):
         check_records(source)
-        self.source, self.image_size, self.dense = source, image_size, dense
+        self.source, self.image_size = source, image_size
+        self._read = KeptRecords(partial(_read, source, dense=dense))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record, see `labelled_examples`; every random choice comes from `rng`.
@@ -39,7 +42,7 @@ class LabelledExamples:
         Raises:
           DatasetError: the record is damaged or has no label.
         """
-        image, layers, label = _read(self.source, record, self.dense)
+        image, layers, label = self._read(record)
         crop, size = random_resized_crop(rng, *image.shape[:2]), self.image_size
         maps = None if layers is None else resize_nearest(layers, crop, size, size)
         return _example(record, resize_bicubic(image, crop, size, size), maps, label)

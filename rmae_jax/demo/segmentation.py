@@ -19,7 +19,7 @@ from rmae_jax.model import RMAE, Mask, normalize, region_probability
 from rmae_jax.model.patches import Grid, unpatchify
 from rmae_jax.model.region_encoder import RegionFeatures
 from rmae_jax.model.region_queries import QueryDecoder
-from rmae_jax.model.regions import region_patches
+from rmae_jax.model.regions import RegionPatches
 
 AHEAD = 12  # marks for which the model is compiled before they are made
 
@@ -145,7 +145,8 @@ class Segmenter:
 def _features(model: RMAE, maps: Float[Array, "1 copies size size"], region_mask: Mask) -> RegionFeatures:
     side = maps.shape[-1] // model.config.patch_size
     grid = Grid(side, side, model.config.position_scale)
-    features = model.region_encoder(region_patches(maps, model.config.patch_size), region_mask, grid)
+    patches = RegionPatches(maps, model.config.patch_size, model.config.num_regions)
+    features = model.region_encoder(patches.take(region_mask.visible_ids), region_mask, grid)
     if isinstance(model.region_decoder, QueryDecoder):
         # It reads the mean alone. One token instead of V: the decoder need not be compiled anew for each V.
         features = features._replace(tokens=features.mean[:, None])

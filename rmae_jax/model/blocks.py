@@ -6,10 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Shaped
 
 from rmae_jax.model.attention import Attention, Tokens
-from rmae_jax.model.layers import LayerNorm, Linear, gelu
+from rmae_jax.model.layers import LINEAR, LayerNorm, Linear, gelu
 
 
 class MLP(nnx.Module):
@@ -24,7 +25,8 @@ class MLP(nnx.Module):
 
     def mean(self, x: Tokens) -> Float[Array, "batch width"]:
         """The mean over the tokens of a call's output; the second layer is linear, so it acts on the mean alone."""
-        return self.fc2(gelu(self.fc1(x)).mean(axis=1))
+        hidden = gelu(self.fc1(x)).mean(axis=1)  # small enough to be kept
+        return self.fc2(checkpoint_name(hidden, LINEAR))
 
 
 class Block(nnx.Module):

@@ -1,7 +1,7 @@
 """What the host sends, turned into what the model takes, on the device: a byte each instead of floats travels."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped, UInt, UInt8
+from jaxtyping import Array, Float, UInt, UInt8
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -18,8 +18,8 @@ def denormalize(images: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
 
 
 def unpack_regions(
-    bits: UInt[Array, "batch height width"], num_regions: int
-) -> Shaped[Array, "batch {num_regions} height width"]:
+    bits: UInt[Array, "batch *pixels"], num_regions: int
+) -> Float[Array, "batch {num_regions} *pixels"]:
     """One bitmask per pixel (bit k = region k) -> K float32 maps of 0 and 1."""
-    shifts = jnp.arange(num_regions, dtype=bits.dtype)[:, None, None]
+    shifts = jnp.arange(num_regions, dtype=bits.dtype).reshape(-1, *[1] * (bits.ndim - 1))
     return ((bits[:, None] >> shifts) & 1).astype(jnp.float32)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.layers import LayerNorm, Linear
-from rmae_jax.model.masks import Mask, fill_holes, take
+from rmae_jax.model.masks import Mask, fill_holes
 from rmae_jax.model.patches import Grid
 
 
@@ -51,20 +51,20 @@ class RegionEncoder(nnx.Module):
         self.patch_embed = Linear(channels * patch_size**2, width, dtype=dtype, rngs=rngs)
         self.blocks = Blocks(width, depth, num_heads, dtype=dtype, rngs=rngs)
 
-    def __call__(self, patches: Float[Array, "batch patches regions pixels"], mask: Mask, grid: Grid) -> RegionFeatures:
-        """Encodes the patches that `mask` leaves visible of each map.
+    def __call__(self, patches: Float[Array, "batch regions visible pixels"], mask: Mask, grid: Grid) -> RegionFeatures:
+        """Encodes the patches that `mask` leaves visible of each map, in its order.
 
         Raises:
           ValueError: the number of maps is not a multiple of those read together.
         """
-        if patches.shape[2] % self.channels:
-            raise ValueError(f"this model reads {self.channels} regions of an image at once, not {patches.shape[2]}")
-        visible = take(patches, mask.visible_ids) - 0.5  # before the embedding: only visible patches are embedded
-        x = self.patch_embed(visible.reshape(*visible.shape[:2], -1, self.channels * visible.shape[3]))  # (B,V,K/C,D)
+        batch, regions, visible, pixels = patches.shape
+        if regions % self.channels:
+            raise ValueError(f"this model reads {self.channels} regions of an image at once, not {regions}")
+        together = (patches - 0.5).reshape(batch, -1, self.channels, visible, pixels).swapaxes(2, 3)
+        x = self.patch_embed(together.reshape(batch, -1, visible, self.channels * pixels))  # (B, K / C, V, D)
         positions = jnp.asarray(grid.positions(self.width))[mask.visible_ids]
-        x = x + positions[:, :, None].astype(x.dtype)
-        x = x.swapaxes(1, 2).reshape(-1, mask.num_visible, self.width)
-        return RegionFeatures(*self.blocks.with_mean(x))
+        x = x + positions[:, None].astype(x.dtype)
+        return RegionFeatures(*self.blocks.with_mean(x.reshape(-1, visible, self.width)))
 
 
 class RegionFeed(nnx.Module):

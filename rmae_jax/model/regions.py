@@ -1,24 +1,45 @@
 """Region maps as what the region branch reads, and how its predictions are judged (R-MAE section 3)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt
 
+from rmae_jax.model.inputs import unpack_regions
+from rmae_jax.model.masks import take
 from rmae_jax.model.patches import patchify
 
 LOSSES = ("cross_entropy", "l2")
 
 
-def region_patches(
-    regions: Float[Array, "batch regions height width"], patch_size: int
-) -> Float[Array, "batch patches regions pixels"]:
-    """Cuts the K maps of each image into patches; patches come first, so that a mask takes them for all K."""
-    return patchify(regions[..., None], patch_size).swapaxes(1, 2)
+class RegionPatches:
+    """The K maps of each image, cut into patches. A bitmask is unpacked last, when few of its patches are left.
+
+    Args:
+      regions: maps of 0 and 1, or their bitmask.
+      patch_size: P.
+      num_regions: K, of a bitmask.
+    """
+
+    def __init__(
+        self,
+        regions: Float[Array, "batch regions height width"] | UInt[Array, "batch height width"],
+        patch_size: int,
+        num_regions: int,
+    ):
+        self._patches, self._num_regions = patchify(regions[..., None], patch_size), num_regions
+
+    def take(self, ids: Int[Array, "batch some"]) -> Float[Array, "batch regions some pixels"]:
+        """Patches `ids[b]` of every map of image b, (B, K, n, P * P)."""
+        if self._patches.ndim == 3:
+            return unpack_regions(take(self._patches, ids), self._num_regions)
+        return take(self._patches.swapaxes(1, 2), ids).swapaxes(1, 2)
 
 
 def region_loss(
     predicted: Float[Array, "batch regions masked pixels"],
-    targets: Float[Array, "batch masked regions pixels"],
+    targets: Float[Array, "batch regions masked pixels"],
     kind: str,
     background_weight: float,
 ) -> Float[Array, ""]:
@@ -32,34 +53,42 @@ def region_loss(
       kind: "cross_entropy" (sigmoid binary cross-entropy) or "l2" (squared error, the ablation).
       background_weight: of pixels outside of the region.
     """
-    targets, predicted = targets.swapaxes(1, 2), predicted.astype(jnp.float32)
-    losses = (predicted - targets) ** 2 if kind == "l2" else cross_entropy(predicted, targets)
-    return jnp.mean(losses * jnp.where(targets > 0.5, 1.0, background_weight))
+    if kind == "cross_entropy":
+        return cross_entropy(predicted, targets, background_weight)
+    return jnp.mean((predicted.astype(jnp.float32) - targets) ** 2 * _weights(targets, background_weight))
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def cross_entropy(
-    logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"]
-) -> Float[Array, "*batch pixels"]:
-    """-y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1: log(1 + exp(z)), z = x or -x."""
-    z = _away(logits, targets)
-    return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
+    logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"], background_weight: float = 1.0
+) -> Float[Array, ""]:
+    """The weighted mean of -y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1.
+
+    That is log(1 + exp(z)), z = x or -x. The derivative is computed beside the value: they share an exponential.
+    """
+    return _cross_entropy_forward(logits, targets, background_weight)[0]
 
 
-def _away(x: Array, targets: Array) -> Array:
-    return jnp.where(targets > 0.5, -x, x)
+def _cross_entropy_forward(logits: Array, targets: Array, background_weight: float) -> tuple[Array, Array]:
+    sign, weights = jnp.where(targets > 0.5, -1, 1), _weights(targets, background_weight)
+    z = sign * logits.astype(jnp.float32)
+    exponential = jnp.exp(-jnp.abs(z))
+    losses = jnp.maximum(z, 0) + jnp.log1p(exponential)
+    sigmoid = jnp.where(z > 0, 1, exponential) / (1 + exponential)
+    derivative = (sign * weights * sigmoid / logits.size).astype(logits.dtype)
+    # Behind the barrier, the compiler does not compute it again for each of the products that read it.
+    return jnp.mean(losses * weights), jax.lax.optimization_barrier(derivative)
 
 
-def _cross_entropy_forward(logits: Array, targets: Array) -> tuple[Array, tuple[Array, Array]]:
-    return cross_entropy(logits, targets), (logits, targets)
-
-
-def _cross_entropy_backward(kept: tuple[Array, Array], d: Array) -> tuple[Array, None]:
-    logits, targets = kept
-    return d * _away(jax.nn.sigmoid(_away(logits, targets)), targets), None
+def _cross_entropy_backward(background_weight: float, derivative: Array, d: Array) -> tuple[Array, None]:
+    return (d * derivative).astype(derivative.dtype), None
 
 
 cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+
+
+def _weights(targets: Array, background_weight: float) -> Array:
+    return jnp.where(targets > 0.5, 1.0, background_weight)
 
 
 def region_probability(predicted: Float[Array, "*batch pixels"], kind: str) -> Float[Array, "*batch pixels"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt
 
 from rmae_jax.model.check import check
 from rmae_jax.model.dense_decoder import DenseDecoder
@@ -17,7 +17,9 @@ from rmae_jax.model.pixels import PixelEncoder, pixel_targets
 from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
 from rmae_jax.model.region_maps import MapDecoder
 from rmae_jax.model.region_queries import QueryDecoder
-from rmae_jax.model.regions import region_loss, region_patches
+from rmae_jax.model.regions import RegionPatches, region_loss
+
+Regions = Float[Array, "batch regions height width"] | UInt[Array, "batch height width"]
 
 
 @jax.tree_util.register_dataclass
@@ -102,7 +104,7 @@ class RMAE(nnx.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width 3"],
-        regions: Float[Array, "batch regions height width"] | None,
+        regions: Regions | None,
         mask: Mask,
         region_mask: Mask | None = None,
     ) -> Outputs:
@@ -110,7 +112,8 @@ class RMAE(nnx.Module):
 
         Args:
           images: (B, H, W, 3), normalised by ImageNet's mean and standard deviation.
-          regions: (B, K, H, W) of 0 and 1; not looked at by the "mae" objective.
+          regions: (B, K, H, W) of 0 and 1, or a bitmask (B, H, W) of num_regions bits, as `rmae_jax.data` gives it;
+            not looked at by the "mae" objective.
           mask: the image's mask.
           region_mask: the regions' mask; by default of `mask`'s permutation and the config's region_mask_ratio.
 
@@ -129,7 +132,7 @@ class RMAE(nnx.Module):
             pixel_loss = jnp.mean((found["pixel_pred"].astype(jnp.float32) - targets) ** 2)
             loss += pixel_loss
         if config.objective != "mae":
-            targets = take(maps, region_mask.masked_ids)
+            targets = maps.take(region_mask.masked_ids)
             branch_loss = region_loss(found["region_pred"], targets, config.region_loss, config.background_weight)
             loss += config.region_loss_weight * branch_loss
         return Outputs(loss=loss, pixel_loss=pixel_loss, region_loss=branch_loss, **found)
@@ -137,7 +140,7 @@ class RMAE(nnx.Module):
     def reconstruct(
         self,
         images: Float[Array, "batch height width 3"],
-        regions: Float[Array, "batch regions height width"] | None,
+        regions: Regions | None,
         mask: Mask,
         region_mask: Mask | None = None,
     ) -> Reconstruction:
@@ -156,7 +159,7 @@ class RMAE(nnx.Module):
     def _predict(
         self,
         images: Float[Array, "batch height width 3"],
-        maps: Float[Array, "batch patches regions pixels"] | None,
+        maps: RegionPatches | None,
         mask: Mask,
         region_mask: Mask,
         *,
@@ -171,7 +174,7 @@ class RMAE(nnx.Module):
         latent = self.encoder(images, mask)
         pixel_pred = region_pred = queries = memory = features = hints = None
         if config.objective != "mae":
-            features = self.region_encoder(maps, region_mask, grid)
+            features = self.region_encoder(maps.take(region_mask.visible_ids), region_mask, grid)
         if config.objective != "rae":
             if features is not None and self.region_feed is not None:
                 hints = reorder(self.region_feed(features, region_mask), region_mask, mask)
@@ -199,14 +202,12 @@ class RMAE(nnx.Module):
         positions = jnp.asarray(grid.positions(self.config.region_width), latent.dtype)[region_mask.permutation]
         return jnp.pad(positions, ((0, 0), (1, 0), (0, 0)))[:, first:]
 
-    def _region_patches(
-        self, regions: Float[Array, "batch regions height width"] | None
-    ) -> Float[Array, "batch patches regions pixels"] | None:
+    def _region_patches(self, regions: Regions | None) -> RegionPatches | None:
         if self.config.objective == "mae":
             return None
         if regions is None:
             raise ValueError(f'the "{self.config.objective}" objective needs regions, (B, K, H, W) of 0 and 1')
-        return region_patches(regions, self.config.patch_size)
+        return RegionPatches(regions, self.config.patch_size, self.config.num_regions)
 
 
 def _dtype(name: str) -> jnp.dtype:

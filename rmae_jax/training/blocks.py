@@ -150,7 +150,20 @@ def _attention_in_kernel(interpret: bool, module: Attention | CrossAttention, me
     else:
         parts = _linear(module.qkv, x[:, first:], slice(width)), _linear(module.qkv, x, slice(width, None))
     attended = short_attention(parts, module.num_heads, interpret=interpret)
-    return module.proj(checkpoint_name(attended, ATTENTION))
+    return module.proj(_named(attended))
+
+
+@jax.custom_vjp
+def _named(attended: Array) -> Array:
+    """What a kernel returns, by the name `ATTENTION`; as whole numbers.
+
+    JAX rounds floats that are kept to their own type, which XLA would do in one more pass behind a kernel.
+    """
+    bits = jax.lax.bitcast_convert_type(attended, f"uint{8 * attended.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(checkpoint_name(bits, ATTENTION), attended.dtype)
+
+
+_named.defvjp(lambda attended: (_named(attended), None), lambda _, d: (d,))
 
 
 def _linear(linear: Linear, x: Array, columns: slice = slice(None)) -> Array:

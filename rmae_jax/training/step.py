@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
-from rmae_jax.model import RMAE, Mask, draw_masks, normalize, unpack_regions
+from rmae_jax.model import RMAE, Mask, draw_masks, normalize
 from rmae_jax.training.abstract import abstract_model
 from rmae_jax.training.blocks import build
 from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
@@ -83,11 +83,8 @@ def train_step(
         masks = [Mask.from_permutation(batch["mask"], model_config.mask_ratio)]
         if "region_mask" in batch:
             masks.append(Mask.from_permutation(batch["region_mask"], model_config.region_mask_ratio))
-        regions = None
-        if model_config.objective != "mae":
-            regions = unpack_regions(batch["regions"], model_config.num_regions)
         model = build(graphdef, params, split, config.remat, kernel)
-        outputs = model(normalize(batch["images"]), regions, *masks)
+        outputs = model(normalize(batch["images"]), batch.get("regions"), *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}
 

@@ -91,11 +91,15 @@ def test_little_is_kept_for_the_backward_pass(layer, kept):
     assert len([leaf for leaf in jax.tree.leaves(pullback) if leaf.ndim > 1]) == kept
 
 
-def test_cross_entropy_is_that_of_the_sigmoid():
+@pytest.mark.parametrize("background_weight", [1.0, 0.25])
+def test_cross_entropy_is_that_of_the_sigmoid(background_weight):
     logits, targets = 20 * normal(5, 30), (normal(5, 30, seed=1) > 0).astype(jnp.float32)
-    assert np.allclose(cross_entropy(logits, targets), optax.sigmoid_binary_cross_entropy(logits, targets), rtol=1e-6)
-    ours, theirs = (
-        jax.grad(lambda x, form=form: form(x, targets).mean())(logits)
-        for form in (cross_entropy, optax.sigmoid_binary_cross_entropy)
-    )
+
+    def plain(logits):
+        weights = jnp.where(targets == 1, 1, background_weight)
+        return (optax.sigmoid_binary_cross_entropy(logits, targets) * weights).mean()
+
+    found, ours = jax.value_and_grad(lambda x: 3 * cross_entropy(x, targets, background_weight))(logits)
+    expected, theirs = jax.value_and_grad(lambda x: 3 * plain(x))(logits)
+    assert np.allclose(found, expected, rtol=1e-6)
     assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-9)

@@ -37,6 +37,15 @@ def test_predictions_are_those_of_reconstruct_at_the_masked_patches(images, regi
     assert np.allclose(outputs.region_pred, np.take_along_axis(np.asarray(whole.regions), ids, axis=2), atol=1e-6)
 
 
+@pytest.mark.parametrize("variant", ["length", "batch", "channel"])
+def test_regions_may_be_a_bitmask(images, regions, mask, variant):
+    model = toy_model(region_variant=variant, num_regions=regions.shape[1])
+    bits = sum(np.asarray(regions[:, k]).astype(np.uint16) << k for k in range(regions.shape[1]))
+    for call in (forward, reconstruct):
+        for of_maps, of_bits in zip(*(jax.tree.leaves(call(model, images, x, mask)) for x in (regions, bits)), strict=True):
+            assert np.array_equal(of_maps, of_bits)
+
+
 def test_other_image_sizes_than_the_configured_one(regions):
     model = toy_model()
     images, maps = jnp.zeros((1, 48, 24, 3)), jnp.zeros((1, 5, 48, 24))
