@@ -36,7 +36,8 @@ class QueryBlock(nnx.Module):
 class ExpansionBlock(nnx.Module):
     """The last decoder block: each query becomes a map by being added to every position's value.
 
-    There is no softmax and no key: x[b, k, l] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual.
+    There is no softmax and no key: x[b, l, k] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual. The
+    maps lie inside of the positions: there are 8 of them, which a TPU stores without gaps.
     """
 
     def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -48,10 +49,11 @@ class ExpansionBlock(nnx.Module):
 
     def __call__(
         self, queries: Queries, memory: Float[Array, "batch positions width"]
-    ) -> Float[Array, "batch regions positions width"]:
+    ) -> Float[Array, "batch positions*regions width"]:
+        """The maps' tokens, (B, L * K, D), those of a position side by side."""
         queries = queries + self.attention(self.norm1(queries))
         hidden = linear_of_normed_sum(self.mlp.fc1, self.norm3, queries, self.value(memory))
-        return self.mlp.fc2(gelu(hidden))
+        return self.mlp.fc2(gelu(hidden.reshape(len(hidden), -1, hidden.shape[3])))
 
 
 class QueryDecoder(nnx.Module):
@@ -87,7 +89,8 @@ class QueryDecoder(nnx.Module):
         if self.blocks is not None:
             x = run_stack(self.blocks, x, memory)
             memory = memory[:, first:]
-        return self.head(gelu(self.expansion(x, memory))), queries
+        pred = self.head(gelu(self.expansion(x, memory)))
+        return pred.reshape(len(pred), -1, x.shape[1], pred.shape[2]).swapaxes(1, 2), queries
 
 
 def linear_of_normed_sum(
@@ -95,16 +98,16 @@ def linear_of_normed_sum(
     norm: nnx.LayerNorm,
     queries: Queries,
     values: Float[Array, "batch positions width"],
-) -> Float[Array, "batch regions positions features"]:
-    """linear(norm(q[:, :, None] + v[:, None])), factored: no matrix product over all pairs (k, l).
+) -> Float[Array, "batch positions regions features"]:
+    """linear(norm(q[:, None] + v[:, :, None])), factored: no matrix product over all pairs (l, k).
 
     With q and v centred over their channels, the norm's variance is that of a sum,
     var(q_k) + var(v_l) + 2 cov(q_k, v_l), and the norm divides by its root what the linear layer makes of q_k and of
     v_l separately. Exact; K + L products of width D with the matrix take the place of K * L.
     """
     q, v = (x.astype(jnp.float32) - x.mean(axis=-1, keepdims=True, dtype=jnp.float32) for x in (queries, values))
-    covariance = jnp.einsum("bkd,bld->bkl", q, v, precision=jax.lax.Precision.HIGHEST) / q.shape[-1]
-    variance = (q**2).mean(axis=-1)[:, :, None] + (v**2).mean(axis=-1)[:, None] + 2 * covariance
+    covariance = jnp.einsum("bkd,bld->blk", q, v, precision=jax.lax.Precision.HIGHEST) / q.shape[-1]
+    variance = (q**2).mean(axis=-1)[:, None] + (v**2).mean(axis=-1)[:, :, None] + 2 * covariance
     # Rounding may take the variance of nearly opposite vectors below zero.
     inverse_std = jax.lax.rsqrt(jnp.maximum(variance, 0) + norm.epsilon)[..., None]
 
@@ -112,4 +115,4 @@ def linear_of_normed_sum(
     scaled = (norm.scale[...][:, None] * kernel).astype(dtype)
     from_q, from_v = (jnp.matmul(x.astype(dtype), scaled, preferred_element_type=jnp.float32) for x in (q, v))
     constant = norm.bias[...] @ kernel + linear.bias[...]
-    return checkpoint_name(((from_q[:, :, None] + from_v[:, None]) * inverse_std + constant).astype(dtype), LINEAR)
+    return checkpoint_name(((from_q[:, None] + from_v[:, :, None]) * inverse_std + constant).astype(dtype), LINEAR)

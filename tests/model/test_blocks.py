@@ -42,13 +42,13 @@ def expansion(dtype: str, opposite: bool) -> tuple:
 
 
 def plain(linear, norm, q, v):
-    return linear(norm(q[:, :, None] + v[:, None]))
+    return linear(norm(q[:, None] + v[:, :, None]))
 
 
 def test_the_factored_expansion_equals_the_plain_one():
     inputs = expansion("float32", opposite=False)
     assert np.allclose(linear_of_normed_sum(*inputs), plain(*inputs), atol=1e-5)
-    weight = jax.random.normal(jax.random.key(2), (2, 3, 7, 24))
+    weight = jax.random.normal(jax.random.key(2), (2, 7, 3, 24))
     grads = [
         jax.grad(lambda modules, form=form: (form(*modules) * weight).sum())(inputs)
         for form in (linear_of_normed_sum, plain)
