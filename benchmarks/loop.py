@@ -26,6 +26,7 @@ import numpy as np
 
 from rmae_jax import data
 from rmae_jax.data.examples import Example
+from rmae_jax.training.allocator import keep_freed_memory
 from rmae_jax.training.checkpoints import Checkpoints
 from rmae_jax.training.compiled import keep_compiled
 from rmae_jax.training.config import durations
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
+    keep_freed_memory()
     keep_compiled()
     steps = arguments.steps
     with (

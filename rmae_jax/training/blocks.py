@@ -159,11 +159,15 @@ def _named(attended: Array) -> Array:
 
     JAX rounds floats that are kept to their own type, which XLA would do in one more pass behind a kernel.
     """
+    return _named_forward(attended)[0]
+
+
+def _named_forward(attended: Array) -> tuple[Array, None]:
     bits = jax.lax.bitcast_convert_type(attended, f"uint{8 * attended.dtype.itemsize}")
-    return jax.lax.bitcast_convert_type(checkpoint_name(bits, ATTENTION), attended.dtype)
+    return jax.lax.bitcast_convert_type(checkpoint_name(bits, ATTENTION), attended.dtype), None
 
 
-_named.defvjp(lambda attended: (_named(attended), None), lambda _, d: (d,))
+_named.defvjp(_named_forward, lambda _, d: (d,))
 
 
 def _linear(linear: Linear, x: Array, columns: slice = slice(None)) -> Array:
