@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.base_lr = 1.2e-2
     config.warmup_steps = 100
     config.log_every = 25
-    config.checkpoint_every = 250
+    config.checkpoint_every = 500
     config.pictures_every = 250
     config.data.shipped_photographs = True
     config.data.picture_split = "validation"

@@ -34,7 +34,10 @@ class Examples(Protocol):
 
 
 class RandomExamples:
-    """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3)."""
+    """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3).
+
+    The records of a small dataset are decoded once, see `rmae_jax.data.kept`.
+    """
 
     def __init__(
         self, source: TFRecordSource, image_size: int, num_regions: int, region_filter: RegionFilter | None = None

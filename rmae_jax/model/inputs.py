@@ -17,9 +17,7 @@ def denormalize(images: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
     return jnp.clip(images * jnp.array(IMAGENET_STD) + jnp.array(IMAGENET_MEAN), 0, 1)
 
 
-def unpack_regions(
-    bits: UInt[Array, "batch *pixels"], num_regions: int
-) -> Float[Array, "batch {num_regions} *pixels"]:
+def unpack_regions(bits: UInt[Array, "batch *pixels"], num_regions: int) -> Float[Array, "batch {num_regions} *pixels"]:
     """One bitmask per pixel (bit k = region k) -> K float32 maps of 0 and 1."""
     shifts = jnp.arange(num_regions, dtype=bits.dtype).reshape(-1, *[1] * (bits.ndim - 1))
     return ((bits[:, None] >> shifts) & 1).astype(jnp.float32)

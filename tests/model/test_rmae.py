@@ -42,7 +42,9 @@ def test_regions_may_be_a_bitmask(images, regions, mask, variant):
     model = toy_model(region_variant=variant, num_regions=regions.shape[1])
     bits = sum(np.asarray(regions[:, k]).astype(np.uint16) << k for k in range(regions.shape[1]))
     for call in (forward, reconstruct):
-        for of_maps, of_bits in zip(*(jax.tree.leaves(call(model, images, x, mask)) for x in (regions, bits)), strict=True):
+        for of_maps, of_bits in zip(
+            *(jax.tree.leaves(call(model, images, x, mask)) for x in (regions, bits)), strict=True
+        ):
             assert np.array_equal(of_maps, of_bits)
 
 
