@@ -10,7 +10,7 @@ from jaxtyping import UInt8, UInt16
 from rmae_jax import records
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop, whole
-from rmae_jax.data.kept import KeptRecords
+from rmae_jax.data.kept import KEPT_BYTES, KeptRecords
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.regions import bitmask_dtype, sample_regions
@@ -40,9 +40,14 @@ class RandomExamples:
     """
 
     def __init__(
-        self, source: TFRecordSource, image_size: int, num_regions: int, region_filter: RegionFilter | None = None
+        self,
+        source: TFRecordSource,
+        image_size: int,
+        num_regions: int,
+        region_filter: RegionFilter | None = None,
+        kept_bytes: int = KEPT_BYTES,
     ):
-        """See `rmae_jax.data.batches` for the arguments.
+        """See `rmae_jax.data.batches` for the arguments, and `KeptRecords` for the last.
 
         Raises:
           DatasetError: regions are asked for and the dataset has none.
@@ -53,7 +58,7 @@ class RandomExamples:
             region_filter.check(image_size)
         self.source, self.image_size, self.num_regions = source, image_size, num_regions
         self.region_filter = region_filter
-        self._decode = KeptRecords(partial(decode, source, with_regions=num_regions > 0))
+        self._decode = KeptRecords(partial(decode, source, with_regions=num_regions > 0), len(source), kept_bytes)
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record; every random choice comes from `rng`.

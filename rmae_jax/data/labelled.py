@@ -34,7 +34,7 @@ class LabelledExamples:
     def __init__(self, source: TFRecordSource, image_size: int, dense: bool = False):
         check_records(source)
         self.source, self.image_size = source, image_size
-        self._read = KeptRecords(partial(_read, source, dense=dense))
+        self._read = KeptRecords(partial(_read, source, dense=dense), len(source))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record, see `labelled_examples`; every random choice comes from `rng`.

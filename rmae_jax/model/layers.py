@@ -2,8 +2,8 @@
 
 The formulas are those that automatic differentiation would find. By hand they take fewer passes over the activations,
 and of these keep one each: the layer's input. What a training step may keep of a block is named here and in
-`rmae_jax.model.attention`: `LINEAR`, what a linear layer makes, and `ATTENTION`, what attention makes between two of
-them. Everything else is cheap to compute again.
+`rmae_jax.model.attention`: `LINEAR`, what a linear layer makes (or reads, where that is a mean), and `ATTENTION`, what
+attention makes between two of them. Everything else is cheap to compute again.
 """
 
 import jax
@@ -56,8 +56,8 @@ def _linear_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[
 
 def _linear_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
     x, kernel = kept
-    # What makes wide outputs' derivatives can add them up on the way.
-    dbias = _sum_by_product(dy) if dy.shape[-1] <= NARROW else dy.sum(axis=tuple(range(dy.ndim - 1)))
+    # A wide output's derivatives are added up by what makes them, in one operation.
+    dbias = sum_by_product(dy) if dy.shape[-1] <= NARROW else dy.sum(axis=tuple(range(dy.ndim - 1)))
     return dy @ kernel.T, x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]), dbias
 
 
@@ -66,18 +66,19 @@ linear.defvjp(_linear_forward, _linear_backward)
 
 @jax.custom_vjp
 def add_bias(x: Float[Array, "*batch width"], bias: Float[Array, " width"]) -> Float[Array, "*batch width"]:
-    """x + b, of which the bias's derivative is a product: what a TPU kernel gives back is not added up on the way."""
+    """x + b; the derivative of b is a product with ones, since no sum is fused into a TPU kernel that makes dy."""
     return x + bias
 
 
 def _add_bias_backward(_: None, dy: Array) -> tuple[Array, Array]:
-    return dy, _sum_by_product(dy)
+    return dy, sum_by_product(dy)
 
 
 add_bias.defvjp(lambda x, bias: (add_bias(x, bias), None), _add_bias_backward)
 
 
-def _sum_by_product(x: Float[Array, "*batch width"]) -> Float[Array, " width"]:
+@jax.jit  # under its name, so that those who count a step's products can leave it out
+def sum_by_product(x: Float[Array, "*batch width"]) -> Float[Array, " width"]:
     """The sum over all but the last axis as a product with ones, which on a TPU is several times as fast."""
     rows = x.reshape(-1, x.shape[-1])
     # Behind the barrier, the compiler does not see ones, and does not make a sum of the product again.

@@ -36,8 +36,8 @@ class QueryBlock(nnx.Module):
 class ExpansionBlock(nnx.Module):
     """The last decoder block: each query becomes a map by being added to every position's value.
 
-    There is no softmax and no key: x[b, l, k] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual. The
-    maps lie inside of the positions: there are 8 of them, which a TPU stores without gaps.
+    There is no softmax and no key: x[b, l, k] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual.
+    Regions are the inner axis: 8 of them fill the rows of a TPU's register, where positions would leave gaps.
     """
 
     def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):

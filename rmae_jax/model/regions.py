@@ -34,7 +34,7 @@ class RegionPatches:
         """Patches `ids[b]` of every map of image b, (B, K, n, P * P)."""
         if self._patches.ndim == 3:
             return unpack_regions(take(self._patches, ids), self._num_regions)
-        return take(self._patches.swapaxes(1, 2), ids).swapaxes(1, 2)
+        return jnp.take_along_axis(self._patches, ids[:, None, :, None], axis=2)
 
 
 def region_loss(
@@ -60,7 +60,7 @@ def region_loss(
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def cross_entropy(
-    logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"], background_weight: float = 1.0
+    logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"], background_weight: float
 ) -> Float[Array, ""]:
     """The weighted mean of -y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1.
 

@@ -206,7 +206,9 @@ class RMAE(nnx.Module):
         if self.config.objective == "mae":
             return None
         if regions is None:
-            raise ValueError(f'the "{self.config.objective}" objective needs regions, (B, K, H, W) of 0 and 1')
+            raise ValueError(
+                f'the "{self.config.objective}" objective needs regions, (B, K, H, W) of 0 and 1, or their bitmask'
+            )
         return RegionPatches(regions, self.config.patch_size, self.config.num_regions)
 
 

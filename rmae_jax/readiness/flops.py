@@ -9,6 +9,8 @@ import math
 import jax
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from rmae_jax.model.layers import sum_by_product
+
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
@@ -16,8 +18,9 @@ def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
     """FLOPs of all matrix products of a jaxpr, in one call and on one device: 2 B M N K each.
 
     Scans count their bodies as often as they run. Inside of shard_map, shapes are those of one device; a step does
-    all of its products there, or is of one device alone. Element-wise operations are not counted, and nothing whose
-    result is not used: derivatives written by hand are those of all inputs, images too.
+    all of its products there, or is of one device alone. Element-wise operations are not counted, sums that are
+    written as products neither, and nothing whose result is not used: derivatives written by hand are those of all
+    inputs, images too.
 
     Raises:
       ValueError: a product stands where the number of its runs cannot be told, in a while or a cond.
@@ -33,6 +36,8 @@ def _flops(jaxpr: jax.extend.core.Jaxpr) -> int:
             (contracted, _), _ = params["dimension_numbers"]
             left = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+            continue
+        if params.get("name") == sum_by_product.__name__:
             continue
         if name == "conv_general_dilated":
             raise ValueError("a convolution; only products are counted")

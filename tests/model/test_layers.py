@@ -28,7 +28,12 @@ def plain_attention(q, k, v):
 
 
 FORMS = {
-    "linear": (linear, lambda x, w, b: x @ w + b, (normal(60, 24), normal(24, 40, seed=1), normal(40, seed=2))),
+    "linear": (linear, lambda x, w, b: x @ w + b, (normal(4, 15, 24), normal(24, 40, seed=1), normal(40, seed=2))),
+    "wide linear": (
+        linear,
+        lambda x, w, b: x @ w + b,
+        (normal(4, 15, 24), normal(24, 300, seed=1), normal(300, seed=2)),
+    ),
     "bias": (add_bias, lambda x, b: x + b, (normal(4, 15, 24), normal(24, seed=1))),
     "layer norm": (
         layer_norm,
@@ -103,3 +108,11 @@ def test_cross_entropy_is_that_of_the_sigmoid(background_weight):
     expected, theirs = jax.value_and_grad(lambda x: 3 * plain(x))(logits)
     assert np.allclose(found, expected, rtol=1e-6)
     assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_cross_entropy_of_bfloat16_differs_by_rounding():
+    logits, targets = 5 * normal(5, 30), (normal(5, 30, seed=1) > 0).astype(jnp.float32)
+    exact, rough = (jax.value_and_grad(cross_entropy)(logits.astype(t), targets, 0.5) for t in ("float32", "bfloat16"))
+    assert rough[1].dtype == jnp.bfloat16
+    assert np.allclose(rough[0], exact[0], rtol=1e-2)
+    assert np.abs(rough[1].astype(jnp.float32) - exact[1]).max() <= 0.03 * np.abs(exact[1]).max()
