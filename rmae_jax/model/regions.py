@@ -11,6 +11,7 @@ from rmae_jax.model.masks import take
 from rmae_jax.model.patches import patchify
 
 LOSSES = ("cross_entropy", "l2")
+Regions = Float[Array, "batch regions height width"] | UInt[Array, "batch height width"]  # maps, or their bitmask
 
 
 class RegionPatches:
@@ -22,12 +23,7 @@ class RegionPatches:
       num_regions: K, of a bitmask.
     """
 
-    def __init__(
-        self,
-        regions: Float[Array, "batch regions height width"] | UInt[Array, "batch height width"],
-        patch_size: int,
-        num_regions: int,
-    ):
+    def __init__(self, regions: Regions, patch_size: int, num_regions: int):
         self._patches, self._num_regions = patchify(regions[..., None], patch_size), num_regions
 
     def take(self, ids: Int[Array, "batch some"]) -> Float[Array, "batch regions some pixels"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from flax import nnx
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, Float
 
 from rmae_jax.model.check import check
 from rmae_jax.model.dense_decoder import DenseDecoder
@@ -17,9 +17,7 @@ from rmae_jax.model.pixels import PixelEncoder, pixel_targets
 from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
 from rmae_jax.model.region_maps import MapDecoder
 from rmae_jax.model.region_queries import QueryDecoder
-from rmae_jax.model.regions import RegionPatches, region_loss
-
-Regions = Float[Array, "batch regions height width"] | UInt[Array, "batch height width"]
+from rmae_jax.model.regions import RegionPatches, Regions, region_loss
 
 
 @jax.tree_util.register_dataclass
