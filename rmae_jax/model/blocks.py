@@ -69,6 +69,13 @@ class Blocks(nnx.Module):
         return x if self.body is None else run_stack(self.body, x)
 
 
+class Unrolled(nnx.Module):
+    """A stack whose modules stand one behind the other in a program, and not in a loop: compiled one by one."""
+
+    def __init__(self, stack: nnx.Module):
+        self.stack = stack
+
+
 def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
     """`depth` equal modules as one whose parameters have a leading axis: compiled once, run by `run_stack`."""
     return jax.vmap(lambda key: make(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
@@ -78,4 +85,6 @@ def run_stack(
     blocks: nnx.Module, x: Shaped[Array, "batch tokens width"], *args: Shaped[Array, "..."]
 ) -> Shaped[Array, "batch tokens width"]:
     """Applies the modules of a stack one after the other; `args` go to each of them."""
-    return jax.lax.scan(lambda x, block: (block(x, *args), None), x, blocks)[0]
+    unroll = isinstance(blocks, Unrolled)
+    blocks = blocks.stack if unroll else blocks
+    return jax.lax.scan(lambda x, block: (block(x, *args), None), x, blocks, unroll=unroll)[0]

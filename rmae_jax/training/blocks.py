@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from rmae_jax.model import RMAE
 from rmae_jax.model.attention import Attention, CrossAttention
-from rmae_jax.model.blocks import Block
+from rmae_jax.model.blocks import Block, Unrolled
 from rmae_jax.model.layers import ATTENTION, LINEAR, Linear, add_bias
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
 from rmae_jax.training.sharding import gather
@@ -43,7 +43,12 @@ class Rewired(nnx.Module):
 
 
 def build(
-    graphdef: nnx.GraphDef, params: PyTree, specs: PyTree[PartitionSpec], remat: str, kernel: str | None = None
+    graphdef: nnx.GraphDef,
+    params: PyTree,
+    specs: PyTree[PartitionSpec],
+    remat: str,
+    kernel: str | None = None,
+    unrolled: bool = False,
 ) -> RMAE:
     """A model from its parameters, or from a device's parts of them.
 
@@ -58,6 +63,7 @@ def build(
         "attention": scores, softmax and their product with the values too; "full": everything but a block's input.
       kernel: "compiled": attention is a TPU kernel, which never keeps scores; "interpreted": the same without a TPU,
         slowly; None: attention is the model's own.
+      unrolled: whether the blocks of a stack stand one behind the other in the program, and not in a loop.
     """
     split = any(map(len, jax.tree.leaves(specs)))
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
@@ -74,7 +80,12 @@ def build(
             for name in path:
                 of_block = of_block[name]
             run = _gathering(of_block, run)
-        setattr(parent, path[-1], Rewired(block, _again(run, remat, in_scan=block.norm1.scale.ndim > 1)))
+        stacked = block.norm1.scale.ndim > 1
+        # Between the two passes of a loop, no compiler finds that something is computed twice. Elsewhere it has to be
+        # prevented where memory is short, by a barrier, to which TPU programs copy all that was kept.
+        barrier = (split or remat != "none") and (unrolled or not stacked)
+        rewired = Rewired(block, _again(run, remat, barrier))
+        setattr(parent, path[-1], Unrolled(rewired) if stacked and unrolled else rewired)
     return model
 
 
@@ -93,7 +104,7 @@ def _plain(module: nnx.Module, method: str, args: tuple) -> Array:
     return getattr(module, method)(*args)
 
 
-def _again(run: Run, remat: str, in_scan: bool) -> Run:
+def _again(run: Run, remat: str, barrier: bool) -> Run:
     """`run`, of which the backward pass computes again what `remat` does not keep."""
     policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
 
@@ -103,9 +114,7 @@ def _again(run: Run, remat: str, in_scan: bool) -> Run:
         def call(module: nnx.Module, *args: Array | int) -> Array:
             return run(module, method, args)
 
-        # Between the two passes of a scan, no compiler finds that something is computed twice. Elsewhere it has to be
-        # prevented, by a barrier; in a scan, TPU programs would copy all that was kept to the barrier first.
-        again = jax.checkpoint(call, policy=policy, static_argnums=numbers, prevent_cse=not in_scan)
+        again = jax.checkpoint(call, policy=policy, static_argnums=numbers, prevent_cse=barrier)
         return again(module, *args)
 
     return kept

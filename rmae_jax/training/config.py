@@ -13,12 +13,13 @@ from rmae_jax.model.check import check as check_model
 # devices does, change it by rounding; a run that was begun before they existed goes on. The last one matters only where
 # records are damaged: a run that ended at one may go on without it.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
-FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "attention", "data.on_error")
+FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "attention", "blocks", "data.on_error")
 FREE_KEYS += tuple(f"evaluate.{key}" for key in ("every", "tasks", "path", "train_split", "split", "region_layers"))
 REGION_SAMPLING = ("random", "foreground")
 ON_ERROR = ("error", "skip")
 REMAT = ("none", "attention", "full")
 ATTENTION = ("auto", "plain", "kernel")
+BLOCKS = ("auto", "scanned", "unrolled")
 
 
 class ConfigError(ValueError):
@@ -75,10 +76,9 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
             f"batch_size {config.batch_size} is not divisible by the {num_devices} devices{times}; "
             f"for example --config.batch_size={nearest}"
         )
-    if config.remat not in REMAT:
-        raise ConfigError(f"remat is {config.remat!r}; it must be one of {', '.join(REMAT)}")
-    if config.attention not in ATTENTION:
-        raise ConfigError(f"attention is {config.attention!r}; it must be one of {', '.join(ATTENTION)}")
+    for key, choices in (("remat", REMAT), ("attention", ATTENTION), ("blocks", BLOCKS)):
+        if config[key] not in choices:
+            raise ConfigError(f"{key} is {config[key]!r}; it must be one of {', '.join(choices)}")
     for key in ("log_every", "checkpoint_every", "pictures_every"):
         if config[key] < 1:
             raise ConfigError(f"{key} is {config[key]}; it is a number of steps, at least 1")

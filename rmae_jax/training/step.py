@@ -72,6 +72,10 @@ def train_step(
     if config.attention == "kernel" or (config.attention == "auto" and on_tpu):
         kernel = "compiled" if on_tpu else "interpreted"
 
+    unrolled = config.blocks == "unrolled"
+    if config.blocks == "auto":  # a loop's memory is that of a block, where it matters
+        unrolled = on_tpu and config.remat == "none" and mesh.shape[FSDP] == 1
+
     def with_masks(batch: Batch, key: Array) -> Batch:
         """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
         drawn = draw_masks(key, model_config, len(batch["images"]), num_patches, batch.get("permutation"))
@@ -83,7 +87,7 @@ def train_step(
         masks = [Mask.from_permutation(batch["mask"], model_config.mask_ratio)]
         if "region_mask" in batch:
             masks.append(Mask.from_permutation(batch["region_mask"], model_config.region_mask_ratio))
-        model = build(graphdef, params, split, config.remat, kernel)
+        model = build(graphdef, params, split, config.remat, kernel, unrolled)
         outputs = model(normalize(batch["images"]), batch.get("regions"), *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}

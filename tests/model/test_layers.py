@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from flax import nnx
 
 from rmae_jax.model.attention import attend_heads
@@ -60,6 +61,15 @@ def test_values_and_derivatives_are_those_of_the_plain_formula(name):
     for x, y in pairs:
         assert x.shape == y.shape
         assert np.abs(x - y).max() <= 1e-6 * np.abs(y).max()
+
+
+def test_gelu_is_as_exact_as_float32_allows():
+    x = jnp.linspace(-12, 12, 200_001)
+    exact = np.asarray(x, np.float64)
+    phi, density = scipy.stats.norm.cdf(exact), scipy.stats.norm.pdf(exact)
+    assert np.all(np.abs(gelu(x) - exact * phi) <= 3e-7 * np.maximum(1, np.abs(exact)))
+    derivative = jax.grad(lambda x: gelu(x).sum())(x)
+    assert np.all(np.abs(derivative - (phi + exact * density)) <= 3e-7 * np.maximum(1, np.abs(exact)))
 
 
 def test_the_tails_of_gelu():

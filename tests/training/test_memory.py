@@ -13,6 +13,8 @@ WAYS = {
     "full": {"remat": "full"},
     "kernel": {"attention": "kernel"},
     "kernel again": {"attention": "kernel", "remat": "full"},
+    "unrolled": {"blocks": "unrolled"},
+    "unrolled again": {"blocks": "unrolled", "remat": "full"},
 }
 
 
