@@ -12,7 +12,6 @@ number.
 
 import argparse
 import os
-from functools import partial
 from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -47,7 +46,8 @@ def flops(config: ml_collections.ConfigDict, batch: int, *, backward: bool = Tru
     function = jax.value_and_grad(loss) if backward else loss
     images = jax.ShapeDtypeStruct((batch, config.image_size, config.image_size, 3), jnp.float32)
     regions = jax.ShapeDtypeStruct((batch, config.num_regions, config.image_size, config.image_size), jnp.float32)
-    with mock.patch("jax.lax.scan", partial(jax.lax.scan, unroll=True)):
+    scan = jax.lax.scan
+    with mock.patch("jax.lax.scan", lambda *args, **options: scan(*args, **options | {"unroll": True})):
         compiled = jax.jit(function).lower(model, images, regions, jax.random.key(0)).compile()
     return compiled.cost_analysis()["flops"] / batch
 

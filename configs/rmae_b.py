@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.accumulation_steps = 1  # parts of a device's batch, one after the other; their gradients are averaged
     config.remat = "none"  # computed twice to save memory: "attention", or "full": all inside of blocks
     config.attention = "auto"  # as a "kernel" on TPU, which keeps no scores, and "plain" elsewhere
-    config.blocks = "auto"  # "scanned", a loop, or "unrolled": faster on TPU, compiled longer, in more memory
+    config.blocks = "auto"  # "unrolled" on TPU, faster and compiled longer, but not with remat or fsdp; else "scanned"
     config.log_every = 100  # steps; so are the next two
     config.checkpoint_every = 1000
     config.pictures_every = 5000

@@ -70,14 +70,14 @@ class Blocks(nnx.Module):
 
 
 class Unrolled(nnx.Module):
-    """A stack whose modules stand one behind the other in a program, and not in a loop: compiled one by one."""
+    """A stack whose modules `run_stack` puts one behind the other into the program, each compiled on its own."""
 
-    def __init__(self, stack: nnx.Module):
-        self.stack = stack
+    def __init__(self, blocks: nnx.Module):
+        self.blocks = blocks
 
 
 def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
-    """`depth` equal modules as one whose parameters have a leading axis: compiled once, run by `run_stack`."""
+    """`depth` equal modules as one whose parameters have a leading axis: run by `run_stack`, in a loop."""
     return jax.vmap(lambda key: make(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
 
 
@@ -86,5 +86,5 @@ def run_stack(
 ) -> Shaped[Array, "batch tokens width"]:
     """Applies the modules of a stack one after the other; `args` go to each of them."""
     unroll = isinstance(blocks, Unrolled)
-    blocks = blocks.stack if unroll else blocks
+    blocks = blocks.blocks if unroll else blocks
     return jax.lax.scan(lambda x, block: (block(x, *args), None), x, blocks, unroll=unroll)[0]

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float
 LINEAR, ATTENTION = "linear", "attention"  # see jax.checkpoint_policies.save_only_these_names
 EPSILON = 1e-6  # of LayerNorm
 NARROW = 256  # features
-# p of log(Phi(x) / Phi(-x)) = x p(x^2), highest power first: a minimax fit, by which GELU is off by 7e-8 at most.
+# p of log(Phi(x) / Phi(-x)) = x p(x^2), highest power first. Of all p of degree 6, the one by which x Phi(x) is off
+# least where it is off most: by 7e-8, on all of the line (Lawson's algorithm, for x in (0, 6)).
 LOG_ODDS = (3.6187258e-9, -2.672937e-7, 7.946226e-6, -1.1055588e-4, -6.590952e-5, 7.266782e-2, 1.5957689)
 
 
@@ -131,8 +132,8 @@ def gelu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
 
 
 def _normal_cdf(x: Array) -> Array:
-    """Phi(x) in float32: the sigmoid of x p(x^2), at half the operations of erf's quotient of two polynomials."""
-    log_odds = jnp.full_like(x, LOG_ODDS[0])
+    """Phi(x) in float32: the sigmoid of x p(x^2), with fewer operations than erf, a quotient of two polynomials."""
+    log_odds = LOG_ODDS[0]
     for coefficient in LOG_ODDS[1:]:
         log_odds = log_odds * x**2 + coefficient
     return jax.nn.sigmoid(x * log_odds)

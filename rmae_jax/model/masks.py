@@ -81,8 +81,8 @@ def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
 
 
 def take(x: Shaped[Array, "batch n *rest"], ids: Int[Array, "batch m"]) -> Shaped[Array, "batch m *rest"]:
-    """Takes entries `ids[b]` of every `x[b]`, all of which there are: what is beyond them is not defined."""
-    return jnp.take_along_axis(x, ids.reshape(*ids.shape, *[1] * (x.ndim - 2)), axis=1, mode="promise_in_bounds")
+    """Takes entries `ids[b]` of every `x[b]`."""
+    return jnp.take_along_axis(x, ids.reshape(*ids.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 def fill_holes(

@@ -30,7 +30,7 @@ class RegionPatches:
         """Patches `ids[b]` of every map of image b, (B, K, n, P * P)."""
         if self._patches.ndim == 3:
             return unpack_regions(take(self._patches, ids), self._num_regions)
-        return jax.vmap(take, (1, None), 1)(self._patches, ids)
+        return jnp.take_along_axis(self._patches, ids[:, None, :, None], axis=2)
 
 
 def region_loss(

@@ -10,15 +10,14 @@ ROOM = 0.95  # of the memory, for what an estimate may be wrong by
 def ladder(config: ml_collections.ConfigDict, num_chips: int) -> list[dict]:
     """Changes of a recipe that each need less memory than those before, and leave what is learned as it is.
 
-    More rematerialisation first, since it costs the least; then that and 2, 4, ... parts of a batch.
+    First 2, 4, ... parts of a batch, which cost the least; then the smallest parts and more rematerialisation.
     """
-    ways = ("none", "attention", "full")
-    steps = [{"remat": way} for way in ways[ways.index(config.remat) + 1 :]]
-    parts = 2 * config.accumulation_steps
-    while config.batch_size % (num_chips * parts) == 0:
-        steps.append({"remat": "full", "accumulation_steps": parts})
+    parts, steps = config.accumulation_steps, []
+    while config.batch_size % (2 * num_chips * parts) == 0:
         parts *= 2
-    return steps
+        steps.append({"accumulation_steps": parts})
+    ways = ("none", "attention", "full")
+    return steps + [{"accumulation_steps": parts, "remat": way} for way in ways[ways.index(config.remat) + 1 :]]
 
 
 def advise(numbers: dict, config: ml_collections.ConfigDict, topology: Topology) -> list[str]:
@@ -42,16 +41,14 @@ def _memory(numbers: dict, config: ml_collections.ConfigDict, topology: Topology
     state = numbers["params"] + numbers["optimizer"]
     rest = numbers["needed"] - state
     lines = []
-    if changes := ladder(config, chips):
-        if config.remat != "full":
-            ways = " or ".join(f"--config.remat={step['remat']}" for step in changes if len(step) == 1)
-            lines.append(f"{ways} (--fit compiles these in turn)")
-        for step in changes:
-            parts = step.get("accumulation_steps", 1)
-            needed = state + rest * config.accumulation_steps / parts
-            if parts > 1 and needed <= available:
-                lines.append(f"--config.accumulation_steps={parts}: about {_gib(needed)} with this remat")
-                break
+    changes = ladder(config, chips)
+    for step in changes:
+        needed = state + rest * config.accumulation_steps / step["accumulation_steps"]
+        if needed <= available:
+            lines.append(f"--config.accumulation_steps={step['accumulation_steps']}: about {_gib(needed)}")
+            break
+    if ways := [f"--config.remat={step['remat']}" for step in changes if "remat" in step]:
+        lines.append(f"{' or '.join(ways)}, at a greater cost (--fit compiles all of these in turn)")
     data, fsdp = numbers["mesh"]
     if state > available / 4 and data > 1:
         whole = state / (fsdp * data)

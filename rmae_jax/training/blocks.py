@@ -1,7 +1,8 @@
-"""How a step runs the blocks of a model: what is kept for the backward pass, and when split weights are gathered.
+"""How a step runs the blocks of a model: what is kept for the backward pass, when split weights are gathered, and
+whether those of a stack are a loop.
 
-The model knows of neither. Its blocks are modules, and modules are plain trees: a block is replaced by one that holds
-it and calls it in another way, inside of the scan over a stack as well.
+Blocks are modules, and modules are plain trees: one is replaced by another that holds it and calls it in another way,
+inside of the loop over a stack as well. The model knows nothing of the reasons.
 """
 
 from collections.abc import Callable, Iterator
@@ -59,11 +60,12 @@ def build(
       graphdef: of the model.
       params: nested dicts by module name.
       specs: how each of them is split.
-      remat: what blocks compute again in the backward pass instead of keeping it: "none": LayerNorm and GELU alone;
-        "attention": scores, softmax and their product with the values too; "full": everything but a block's input.
+      remat: what blocks compute again in the backward pass instead of keeping it: "none": LayerNorm and GELU alone, or
+        less, if the compiler sees both passes of a block at once; "attention": scores, softmax and their product with the values too; "full": everything but a block's input.
       kernel: "compiled": attention is a TPU kernel, which never keeps scores; "interpreted": the same without a TPU,
         slowly; None: attention is the model's own.
-      unrolled: whether the blocks of a stack stand one behind the other in the program, and not in a loop.
+      unrolled: whether the blocks of a stack stand one behind the other in the program, and not in a loop. The compiler
+        may keep what it likes of them: only where `remat` is "none" and nothing is split.
     """
     split = any(map(len, jax.tree.leaves(specs)))
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
@@ -83,7 +85,7 @@ def build(
         stacked = block.norm1.scale.ndim > 1
         # Between the two passes of a loop, no compiler finds that something is computed twice. Elsewhere it has to be
         # prevented where memory is short, by a barrier, to which TPU programs copy all that was kept.
-        barrier = (split or remat != "none") and (unrolled or not stacked)
+        barrier = not stacked and (split or remat != "none")
         rewired = Rewired(block, _again(run, remat, barrier))
         setattr(parent, path[-1], Unrolled(rewired) if stacked and unrolled else rewired)
     return model

@@ -134,6 +134,31 @@ def test_gpus_have_no_cycles(tmp_path):
     assert "| not given" in process.stdout
 
 
+def test_blocks_are_unrolled_where_memory_is_not_short():
+    """On TPUs; a loop elsewhere, for encoder and decoder, forward and backward."""
+    needs_libtpu()
+    program = """
+from configs import rmae_b
+from rmae_jax.readiness import topologies
+from rmae_jax.readiness.step import abstract_batch, on_chip
+from rmae_jax.training.config import Durations
+from rmae_jax.training.mesh import training_mesh
+from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.step import abstract_state, train_step
+devices = topologies.devices(topologies.parse("v5e:2x2"))
+for changes, loops in (({}, 0), ({"remat": "full"}, 4), ({"mesh.fsdp": 4}, 4), ({"blocks": "scanned"}, 4)):
+    config = on_chip(rmae_b.get_config())
+    config.update_from_flattened_dict({"batch_size": 16} | changes)
+    mesh, optimizer = training_mesh(config, devices), adamw(config, Durations(9, 1))
+    state, batch = abstract_state(config, optimizer, mesh), abstract_batch(config, mesh)
+    lowered = train_step(config, optimizer, mesh).trace(state, batch).lower().as_text()
+    assert lowered.count("stablehlo.while") == loops, changes
+"""
+    environment = os.environ | topologies.ENVIRONMENT
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
 def test_each_host_of_a_slice_has_its_rows_of_a_batch_in_one_piece():
     """On TPUs, JAX's own meshes have not: a host would not know which rows to read."""
     needs_libtpu()

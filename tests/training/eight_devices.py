@@ -43,6 +43,7 @@ TOY = {
 MESHES = {
     "fsdp": {"mesh.fsdp": 8},
     "data": {"mesh.data": 8, "remat": "full"},
+    "unrolled": {"mesh.data": 8, "attention": "kernel", "blocks": "unrolled"},
     "both": {"mesh.data": 4, "mesh.fsdp": 2, "accumulation_steps": 2, "remat": "attention"},
 }
 

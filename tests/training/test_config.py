@@ -58,6 +58,9 @@ def test_durations_that_cannot_be(changes, message):
         ({"accumulation_steps": 0}, 1, "accumulation_steps is 0; it must be at least 1"),
         ({"remat": "some"}, 1, "remat is 'some'; it must be one of none, attention, full"),
         ({"attention": "flash"}, 1, "attention is 'flash'; it must be one of auto, plain, kernel"),
+        ({"blocks": "loop"}, 1, "blocks is 'loop'; it must be one of auto, scanned, unrolled"),
+        ({"blocks": "unrolled", "remat": "full"}, 1, "takes the memory that remat and mesh.fsdp save"),
+        ({"blocks": "unrolled", "mesh.fsdp": 2}, 8, "takes the memory that remat and mesh.fsdp save"),
         ({"mesh.fsdp": 3}, 8, "mesh.data -1 and mesh.fsdp 3 do not fit the 8 device"),
         ({"log_every": 0}, 1, "log_every is 0"),
         ({"data.region_sampling": "x"}, 1, "data.region_sampling is 'x'; it must be one of random, foreground"),
@@ -89,12 +92,12 @@ def test_a_saved_recipe_comes_back_and_a_changed_one_is_refused(tmp_path):
 def test_a_run_goes_on_with_other_devices_and_one_older_than_such_keys_too(tmp_path):
     config = rmae_b.get_config()
     old = config.to_dict()
-    for key in ("mesh", "accumulation_steps", "remat", "attention"):
+    for key in ("mesh", "accumulation_steps", "remat", "attention", "blocks"):
         del old[key]
     del old["data"]["on_error"]
     (tmp_path / "config.json").write_text(json.dumps(old))
     config.mesh.fsdp, config.accumulation_steps, config.remat = 8, 4, "full"
-    config.data.on_error = "skip"
+    config.data.on_error, config.blocks = "skip", "scanned"
     recipe.check_resumed(config, tmp_path)
 
 

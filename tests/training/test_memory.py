@@ -14,7 +14,7 @@ WAYS = {
     "kernel": {"attention": "kernel"},
     "kernel again": {"attention": "kernel", "remat": "full"},
     "unrolled": {"blocks": "unrolled"},
-    "unrolled again": {"blocks": "unrolled", "remat": "full"},
+    "unrolled kernel": {"attention": "kernel", "blocks": "unrolled"},
 }
 
 
