@@ -61,7 +61,8 @@ def build(
       params: nested dicts by module name.
       specs: how each of them is split.
       remat: what blocks compute again in the backward pass instead of keeping it: "none": LayerNorm and GELU alone, or
-        less, if the compiler sees both passes of a block at once; "attention": scores, softmax and their product with the values too; "full": everything but a block's input.
+        less, if the compiler sees both passes of a block at once; "attention": scores, softmax and their product with
+        the values too; "full": everything but a block's input.
       kernel: "compiled": attention is a TPU kernel, which never keeps scores; "interpreted": the same without a TPU,
         slowly; None: attention is the model's own.
       unrolled: whether the blocks of a stack stand one behind the other in the program, and not in a loop. The compiler

@@ -81,8 +81,8 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
             raise ConfigError(f"{key} is {config[key]!r}; it must be one of {', '.join(choices)}")
     if config.blocks == "unrolled" and (config.remat != "none" or mesh_shape(config, num_devices)[1] > 1):
         raise ConfigError(
-            'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; leave it at "auto", or these two '
-            'at "none" and 1'
+            'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; leave it at "auto", '
+            'or these two at "none" and 1'
         )
     for key in ("log_every", "checkpoint_every", "pictures_every"):
         if config[key] < 1:

@@ -73,7 +73,7 @@ def train_step(
         kernel = "compiled" if on_tpu else "interpreted"
 
     unrolled = config.blocks == "unrolled"
-    if config.blocks == "auto":  # where memory is short, a loop: it keeps what `remat` says, whatever the compiler likes
+    if config.blocks == "auto":  # where memory is short, a loop: it keeps what `remat` says and no more
         unrolled = on_tpu and config.remat == "none" and mesh.shape[FSDP] == 1
 
     def with_masks(batch: Batch, key: Array) -> Batch:
