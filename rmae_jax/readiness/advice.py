@@ -10,14 +10,16 @@ ROOM = 0.95  # of the memory, for what an estimate may be wrong by
 def ladder(config: ml_collections.ConfigDict, num_chips: int) -> list[dict]:
     """Changes of a recipe that each need less memory than those before, and leave what is learned as it is.
 
-    First 2, 4, ... parts of a batch, which cost the least; then the smallest parts and more rematerialisation.
+    First 2, 4, ... parts of a batch, which cost the least; then the smallest parts and more rematerialisation, which
+    has its blocks in a loop.
     """
     parts, steps = config.accumulation_steps, []
     while config.batch_size % (2 * num_chips * parts) == 0:
         parts *= 2
         steps.append({"accumulation_steps": parts})
     ways = ("none", "attention", "full")
-    return steps + [{"accumulation_steps": parts, "remat": way} for way in ways[ways.index(config.remat) + 1 :]]
+    again = {"accumulation_steps": parts, "blocks": "scanned"}
+    return steps + [again | {"remat": way} for way in ways[ways.index(config.remat) + 1 :]]
 
 
 def advise(numbers: dict, config: ml_collections.ConfigDict, topology: Topology) -> list[str]:

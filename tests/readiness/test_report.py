@@ -84,8 +84,8 @@ def test_what_is_tried_until_a_step_fits():
     assert ladder(recipe(batch_size=64), 16) == [
         {"accumulation_steps": 2},
         {"accumulation_steps": 4},
-        {"accumulation_steps": 4, "remat": "attention"},
-        {"accumulation_steps": 4, "remat": "full"},
+        {"accumulation_steps": 4, "blocks": "scanned", "remat": "attention"},
+        {"accumulation_steps": 4, "blocks": "scanned", "remat": "full"},
     ]
     assert ladder(recipe(batch_size=16, remat="full"), 16) == []
 
