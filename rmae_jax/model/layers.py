@@ -133,9 +133,9 @@ def gelu(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
 
 def _normal_cdf(x: Array) -> Array:
     """Phi(x) in float32: the sigmoid of x p(x^2), with fewer operations than erf, a quotient of two polynomials."""
-    log_odds = LOG_ODDS[0]
+    square, log_odds = x**2, LOG_ODDS[0]
     for coefficient in LOG_ODDS[1:]:
-        log_odds = log_odds * x**2 + coefficient
+        log_odds = log_odds * square + coefficient
     return jax.nn.sigmoid(x * log_odds)
 
 

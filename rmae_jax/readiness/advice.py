@@ -3,6 +3,7 @@
 import ml_collections
 
 from rmae_jax.readiness.topologies import Topology
+from rmae_jax.training.config import REMAT
 
 ROOM = 0.95  # of the memory, for what an estimate may be wrong by
 
@@ -17,9 +18,8 @@ def ladder(config: ml_collections.ConfigDict, num_chips: int) -> list[dict]:
     while config.batch_size % (2 * num_chips * parts) == 0:
         parts *= 2
         steps.append({"accumulation_steps": parts})
-    ways = ("none", "attention", "full")
     again = {"accumulation_steps": parts, "blocks": "scanned"}
-    return steps + [again | {"remat": way} for way in ways[ways.index(config.remat) + 1 :]]
+    return steps + [again | {"remat": way} for way in REMAT[REMAT.index(config.remat) + 1 :]]
 
 
 def advise(numbers: dict, config: ml_collections.ConfigDict, topology: Topology) -> list[str]:

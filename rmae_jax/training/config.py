@@ -17,7 +17,7 @@ FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "attentio
 FREE_KEYS += tuple(f"evaluate.{key}" for key in ("every", "tasks", "path", "train_split", "split", "region_layers"))
 REGION_SAMPLING = ("random", "foreground")
 ON_ERROR = ("error", "skip")
-REMAT = ("none", "attention", "full")
+REMAT = ("none", "attention", "full")  # each keeps less than the one before
 ATTENTION = ("auto", "plain", "kernel")
 BLOCKS = ("auto", "scanned", "unrolled")
 

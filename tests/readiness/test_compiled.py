@@ -44,6 +44,13 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+def run_for_tpus(program: str) -> None:
+    """Runs a program in the environment in which topologies are compiled for."""
+    environment = os.environ | topologies.ENVIRONMENT
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory) -> tuple[list[dict], str, Path]:
     """Rows, what was printed and the folder."""
@@ -154,9 +161,7 @@ for changes, loops in (({}, 0), ({"remat": "full"}, 4), ({"mesh.fsdp": 4}, 4), (
     lowered = train_step(config, optimizer, mesh).trace(state, batch).lower().as_text()
     assert lowered.count("stablehlo.while") == loops, changes
 """
-    environment = os.environ | topologies.ENVIRONMENT
-    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    run_for_tpus(program)
 
 
 def test_each_host_of_a_slice_has_its_rows_of_a_batch_in_one_piece():
@@ -173,6 +178,4 @@ for name in ("v5e:4x4", "v5p:2x2x4", "v6e:8x8"):
         hosts = [device.process_index for device in mesh.devices.flat]
         assert hosts == sorted(hosts) and mesh.shape["fsdp"] == config.mesh.fsdp, (name, hosts)
 """
-    environment = os.environ | topologies.ENVIRONMENT
-    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    run_for_tpus(program)
