@@ -31,6 +31,7 @@ PHOTOGRAPHS = (
 )
 TRAIN_FRACTION = 0.75
 SMALLEST_SIDE = 128
+LARGEST_SIDE = 512  # two photographs are larger, and would be most of what preparing and training read
 
 
 def write(folder: Path) -> None:
@@ -38,7 +39,7 @@ def write(folder: Path) -> None:
 
     The first three quarters along the longer side (the left part, of a photograph that is not taller than wide) are for
     training and the rest for validation, so that no pixel is in both. Parts that are narrower than 128 pixels are
-    left out: coins and chelsea have none for validation.
+    left out: coins and chelsea have none for validation. Parts with a side above 512 pixels are reduced to that.
 
     Raises:
       OSError: the folder cannot be written.
@@ -59,6 +60,7 @@ def write(folder: Path) -> None:
                 if min(part.size) < SMALLEST_SIDE:
                     continue
                 if not file.exists():
+                    part.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
                     with files.replacing(file, folder) as out:
                         part.save(out, "PNG")
                 os.utime(file, (0, 0))  # copies of a run's folder go on: their files are not taken for changed ones

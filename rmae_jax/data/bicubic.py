@@ -18,8 +18,7 @@ from rmae_jax.data.crops import Crop
 _FRACTION_BITS = 32 - 8 - 2  # 8 bits for the result, 2 for overshoot and sign
 _HALF = 1 << (_FRACTION_BITS - 1)
 # Rows that the horizontal pass takes together. It works on a transposed block, so that the innermost loop runs over
-# contiguous bytes of one column and compiles to vector instructions: 2.7 x faster than pixel by pixel.
-# A multiple of 4, see _pack.
+# contiguous bytes of one column and compiles to vector instructions: 4 x faster than pixel by pixel.
 _ROWS = 32
 
 
@@ -97,36 +96,51 @@ def _cubic(x):
 def _resize_rows(image, top, left, width, first, count, weights, out):
     """The horizontal pass, `_ROWS` rows at a time."""
     height, out_width = out.shape[0], first.shape[0]
+    quads = np.empty((_ROWS // 4, width * 3), np.uint32)
     words = np.empty((width * 3, _ROWS // 4), np.uint32)
-    block = words.view(np.uint8)
-    columns = block.reshape(width, 3 * _ROWS)
-    resized = np.empty((out_width * 3, _ROWS), np.uint8)
-    resized_columns = resized.reshape(out_width, 3 * _ROWS)
+    columns = words.view(np.uint8).reshape(width, 3 * _ROWS)
+    resized = np.empty((out_width * 3, _ROWS // 4), np.uint32)
+    resized_columns = resized.view(np.uint8).reshape(out_width, 3 * _ROWS)
     total = np.empty(3 * _ROWS, np.int32)
     for start in range(0, height, _ROWS):
-        rows = min(_ROWS, height - start)
-        for r in range(0, rows, 4):
-            _pack(image, top + start + r, top + height - 1, left, width * 3, words[:, r // 4])
+        for quad in range(_ROWS // 4):
+            _pack(image, top + start + 4 * quad, top + height - 1, left, quads[quad])
+        _transpose(quads, words)
         for x in range(out_width):
             _weighted_sum(columns, first[x], count[x], weights[x], total, resized_columns[x])
-        for r in range(rows):
-            target = out[start + r]
-            for x in range(out_width * 3):
-                target[x] = resized[x, r]
+        for r in range(min(_ROWS, height - start)):
+            _unpack(resized[:, r // 4], np.uint32(r % 4 * 8), out[start + r])
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _pack(image, row, last, left, length, out):
+def _pack(image, row, last, left, out):
     """Writes four rows interleaved, a byte of each in a word (little-endian), so that the loop compiles to vector
     instructions; beyond `last`, that row is read again."""
     one = image[min(row, last), left:].reshape(-1)
     two = image[min(row + 1, last), left:].reshape(-1)
     three = image[min(row + 2, last), left:].reshape(-1)
     four = image[min(row + 3, last), left:].reshape(-1)
-    for x in range(length):
+    for x in range(out.shape[0]):
         high = np.uint32(three[x]) << np.uint32(16) | np.uint32(four[x]) << np.uint32(24)
         out[x] = np.uint32(one[x]) | np.uint32(two[x]) << np.uint32(8) | high
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _transpose(quads, out):
+    """Eight packed quadruples of rows to columns of 32 bytes; written out, since a loop over them is 2 x slower."""
+    for x in range(out.shape[0]):
+        out[x, 0], out[x, 1], out[x, 2], out[x, 3] = quads[0, x], quads[1, x], quads[2, x], quads[3, x]
+        out[x, 4], out[x, 5], out[x, 6], out[x, 7] = quads[4, x], quads[5, x], quads[6, x], quads[7, x]
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _unpack(words, bit, out):
+    """The row whose bytes begin at this bit of each word."""
+    for x in range(out.shape[0]):
+        out[x] = words[x] >> bit
 
 
 @njit(cache=True, nogil=True)
@@ -143,10 +157,17 @@ def _resize_columns(rows, first, count, weights, out):
 def _weighted_sum(lines, first, count, weights, total, out):
     """Writes the weighted sum of `count` lines, rounded and clipped to 8 bits; `total` is scratch space."""
     total[:] = _HALF
-    for k in range(count):
-        line = lines[first + k]
-        weight = weights[k]
+    k = 0
+    while k + 4 <= count:  # four lines at a time: the sum is loaded and stored once for them
+        one, two, three, four = lines[first + k], lines[first + k + 1], lines[first + k + 2], lines[first + k + 3]
+        w1, w2, w3, w4 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for j in range(total.shape[0]):
+            total[j] += w1 * np.int32(one[j]) + w2 * np.int32(two[j]) + w3 * np.int32(three[j]) + w4 * np.int32(four[j])
+        k += 4
+    while k < count:
+        line, weight = lines[first + k], weights[k]
         for j in range(total.shape[0]):
             total[j] += weight * np.int32(line[j])
+        k += 1
     for j in range(total.shape[0]):
         out[j] = min(max(total[j] >> _FRACTION_BITS, 0), 255)

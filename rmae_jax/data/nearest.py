@@ -29,9 +29,9 @@ def resize_nearest(
 
 
 def _source_pixels(size: int, out_size: int) -> np.ndarray:
-    """For each output pixel, the input pixel that it shows."""
+    """For each output pixel, the input pixel that it shows; unsigned, or Numba looks for negative indices."""
     pixels = np.floor(np.arange(out_size, dtype=np.float32) * np.float32(size / out_size))
-    return np.minimum(pixels.astype(np.intp), size - 1)
+    return np.minimum(pixels.astype(np.uintp), np.uintp(size - 1))
 
 
 # no_type_check: Numba cannot compile through the wrapper of a run-time type checker.

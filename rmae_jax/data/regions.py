@@ -48,8 +48,7 @@ def sample_regions(
     candidates = np.argwhere(allowed)
     bits = np.zeros(allowed.shape, dtype)
     drawn = candidates[draw(rng, len(candidates), num_regions)]
-    for k, (layer, label) in enumerate(drawn):
-        bits[layer, label] |= dtype.type(1 << k)
+    np.bitwise_or.at(bits, tuple(drawn.T), dtype.type(1) << np.arange(len(drawn), dtype=dtype))
     out = np.zeros(layers.shape[1:], dtype)
     if len(drawn):
         _look_up(layers, bits, out)

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import skimage.data
+import skimage.transform
 from PIL import Image
 
 from data_prep import photographs
@@ -16,15 +17,24 @@ def test_parts_are_disjoint_and_make_up_the_photograph(tmp_path):
     source = os.path.dirname(skimage.data.__file__)
     for name in photographs.PHOTOGRAPHS:
         whole = np.asarray(Image.open(os.path.join(source, name)))
-        parts = [tmp_path / split / f"{name.split('.')[0]}.png" for split in ("train", "validation")]
-        train = np.asarray(Image.open(parts[0]))
-        np.testing.assert_array_equal(train, whole[:, : train.shape[1]])
-        assert train.ndim == whole.ndim
-        assert abs(train.shape[1] / whole.shape[1] - 0.75) < 0.01
-        rest = whole[:, train.shape[1] :]
-        assert parts[1].exists() == (rest.shape[1] >= 128)
-        if parts[1].exists():
-            np.testing.assert_array_equal(np.asarray(Image.open(parts[1])), rest)
+        cut = round(whole.shape[1] * 0.75)
+        for split, part in (("train", whole[:, :cut]), ("validation", whole[:, cut:])):
+            file = tmp_path / split / f"{name.split('.')[0]}.png"
+            assert file.exists() == (part.shape[1] >= 128)
+            if not file.exists():
+                continue
+            written = np.asarray(Image.open(file))
+            if max(part.shape) <= 512:
+                np.testing.assert_array_equal(written, part)
+            else:
+                assert np.abs(written - _reduced(part)).mean() < 3  # another filter; sparkling stars differ by 2.3
+
+
+def _reduced(part):
+    """The longer side 512 pixels at most, by another library's filter."""
+    scale = 512 / max(part.shape)
+    shape = [round(scale * side) for side in part.shape[:2]]
+    return skimage.transform.resize(part, shape, order=3, anti_aliasing=True, preserve_range=True)
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path):
