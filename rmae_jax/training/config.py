@@ -79,7 +79,7 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     for key, choices in (("remat", REMAT), ("attention", ATTENTION), ("blocks", BLOCKS)):
         if config[key] not in choices:
             raise ConfigError(f"{key} is {config[key]!r}; it must be one of {', '.join(choices)}")
-    if config.blocks == "unrolled" and (config.remat != "none" or mesh_shape(config, num_devices)[1] > 1):
+    if config.blocks == "unrolled" and short_of_memory(config, num_devices):
         raise ConfigError(
             'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; leave it at "auto", '
             'or these two at "none" and 1'
@@ -145,6 +145,11 @@ def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int
         asked = f"mesh.data {sizes[0]} and mesh.fsdp {sizes[1]}"
         raise ConfigError(f"{asked} do not fit the {num_devices} device(s): their product must be that number")
     return data, fsdp
+
+
+def short_of_memory(config: ml_collections.ConfigDict, num_devices: int) -> bool:
+    """Whether a recipe saves memory in a way that only works where blocks are a loop: by `remat` or `mesh.fsdp`."""
+    return config.remat != "none" or mesh_shape(config, num_devices)[1] > 1
 
 
 def save(config: ml_collections.ConfigDict, run: Path) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, PyTree
 from rmae_jax.model import RMAE, Mask, draw_masks, normalize
 from rmae_jax.training.abstract import abstract_model
 from rmae_jax.training.blocks import build
+from rmae_jax.training.config import short_of_memory
 from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
 from rmae_jax.training.sharding import shardings, specs
 
@@ -73,8 +74,8 @@ def train_step(
         kernel = "compiled" if on_tpu else "interpreted"
 
     unrolled = config.blocks == "unrolled"
-    if config.blocks == "auto":  # where memory is short, a loop: it keeps what `remat` says and no more
-        unrolled = on_tpu and config.remat == "none" and mesh.shape[FSDP] == 1
+    if config.blocks == "auto":
+        unrolled = on_tpu and not short_of_memory(config, mesh.size)
 
     def with_masks(batch: Batch, key: Array) -> Batch:
         """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
