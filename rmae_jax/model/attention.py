@@ -6,7 +6,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from rmae_jax.model.layers import ATTENTION, Linear
+from rmae_jax.model.layers import ATTENTION, Projection
 
 Tokens = Float[Array, "batch tokens width"]
 
@@ -16,8 +16,8 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * width, dtype=dtype, rngs=rngs)
-        self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.qkv = Projection(width, 3 * width, dtype=dtype, rngs=rngs)
+        self.proj = Projection(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch queries width"]:
         """Attends to all tokens from token `first` and those behind it; the queries of the others are not computed."""
@@ -35,9 +35,9 @@ class CrossAttention(nnx.Module):
 
     def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads = num_heads
-        self.q = Linear(width, width, dtype=dtype, rngs=rngs)
-        self.kv = Linear(width, 2 * width, dtype=dtype, rngs=rngs)
-        self.proj = Linear(width, width, dtype=dtype, rngs=rngs)
+        self.q = Projection(width, width, dtype=dtype, rngs=rngs)
+        self.kv = Projection(width, 2 * width, dtype=dtype, rngs=rngs)
+        self.proj = Projection(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(
         self, queries: Float[Array, "batch queries width"], memory: Tokens

@@ -2,8 +2,9 @@
 
 The formulas are those that automatic differentiation would find. By hand they take fewer passes over the activations,
 and of these keep one each: the layer's input. What a training step may keep of a block is named here and in
-`rmae_jax.model.attention`: `LINEAR`, what a linear layer makes (or reads, where that is a mean), and `ATTENTION`, what
-attention makes between two of them. Everything else is cheap to compute again.
+`rmae_jax.model.attention`: `ATTENTION`, what attention makes of queries, keys and values, `PROJECTION`, what the linear
+layers before and behind it make, and `LINEAR`, what others make (or read, where that is a mean). Everything else is
+cheap to compute again.
 """
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-LINEAR, ATTENTION = "linear", "attention"  # see jax.checkpoint_policies.save_only_these_names
+LINEAR, PROJECTION, ATTENTION = "linear", "projection", "attention"  # see jax.checkpoint_policies
 EPSILON = 1e-6  # of LayerNorm
 NARROW = 256  # features
 # p of log(Phi(x) / Phi(-x)) = x p(x^2), highest power first. Of all p of degree 6, the one by which x Phi(x) is off
@@ -23,6 +24,8 @@ LOG_ODDS = (3.6187258e-9, -2.672937e-7, 7.946226e-6, -1.1055588e-4, -6.590952e-5
 class Linear(nnx.Linear):
     """x W + b, xavier-uniform W and b of 0."""
 
+    kept_as = LINEAR  # the name of what it makes
+
     def __init__(self, in_width: int, out_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(in_width, out_width, dtype=dtype, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
 
@@ -32,7 +35,13 @@ class Linear(nnx.Linear):
     def part(self, x: Float[Array, "*batch width"], columns: slice) -> Float[Array, "*batch chosen_features"]:
         """Chosen columns of a call's output."""
         kernel, bias = (x[..., columns].astype(self.dtype) for x in (self.kernel, self.bias))
-        return checkpoint_name(linear(x.astype(self.dtype), kernel, bias), LINEAR)
+        return checkpoint_name(linear(x.astype(self.dtype), kernel, bias), self.kept_as)
+
+
+class Projection(Linear):
+    """A linear layer that makes queries, keys and values, or takes what attention makes of them."""
+
+    kept_as = PROJECTION
 
 
 class LayerNorm(nnx.LayerNorm):

@@ -17,13 +17,13 @@ from jaxtyping import Array, PyTree
 from rmae_jax.model import RMAE
 from rmae_jax.model.attention import Attention, CrossAttention
 from rmae_jax.model.blocks import Block, Unrolled
-from rmae_jax.model.layers import ATTENTION, LINEAR, Linear, add_bias
+from rmae_jax.model.layers import ATTENTION, LINEAR, PROJECTION, Projection, add_bias
 from rmae_jax.model.region_queries import ExpansionBlock, QueryBlock
 from rmae_jax.training.sharding import gather
 
 BLOCKS = (Block, QueryBlock, ExpansionBlock)
 # What of a block is kept for the backward pass, beside its input, by config.remat.
-KEPT = {"none": (LINEAR, ATTENTION), "attention": (LINEAR,), "full": ()}
+KEPT = {"none": (LINEAR, PROJECTION, ATTENTION), "attention": (LINEAR, PROJECTION), "full": ()}
 Run = Callable[[nnx.Module, str, tuple], Array]  # of a module, a method's name and its arguments
 Path = tuple[str, ...]
 
@@ -69,6 +69,10 @@ def build(
         may keep what it likes of them: only where `remat` is "none" and nothing is split.
     """
     split = any(map(len, jax.tree.leaves(specs)))
+    kept = KEPT[remat]
+    if kernel is not None and not unrolled:
+        # A loop writes what is kept to a stack and reads it back, which takes a TPU longer than these products.
+        kept = tuple(name for name in kept if name != PROJECTION)
     inside = [path for path, *_ in _find(nnx.merge(graphdef, params), BLOCKS)]
 
     def outside_gathered(path: tuple, part: Array, spec: PartitionSpec) -> Array:
@@ -87,7 +91,7 @@ def build(
         # Between the two passes of a loop, no compiler finds that something is computed twice. Elsewhere it has to be
         # prevented where memory is short, by a barrier, to which TPU programs copy all that was kept.
         barrier = not stacked and (split or remat != "none")
-        rewired = Rewired(block, _again(run, remat, barrier))
+        rewired = Rewired(block, _again(run, kept, barrier))
         setattr(parent, path[-1], Unrolled(rewired) if stacked and unrolled else rewired)
     return model
 
@@ -107,11 +111,11 @@ def _plain(module: nnx.Module, method: str, args: tuple) -> Array:
     return getattr(module, method)(*args)
 
 
-def _again(run: Run, remat: str, barrier: bool) -> Run:
-    """`run`, of which the backward pass computes again what `remat` does not keep."""
-    policy = jax.checkpoint_policies.save_only_these_names(*KEPT[remat])
+def _again(run: Run, kept: tuple[str, ...], barrier: bool) -> Run:
+    """`run`, of which the backward pass computes again what is not kept."""
+    policy = jax.checkpoint_policies.save_only_these_names(*kept)
 
-    def kept(module: nnx.Module, method: str, args: tuple) -> Array:
+    def run_again(module: nnx.Module, method: str, args: tuple) -> Array:
         numbers = tuple(i for i, arg in enumerate(args, start=1) if isinstance(arg, int))
 
         def call(module: nnx.Module, *args: Array | int) -> Array:
@@ -120,7 +124,7 @@ def _again(run: Run, remat: str, barrier: bool) -> Run:
         again = jax.checkpoint(call, policy=policy, static_argnums=numbers, prevent_cse=barrier)
         return again(module, *args)
 
-    return kept
+    return run_again
 
 
 def _gathering(specs: PyTree[PartitionSpec], run: Run) -> Run:
@@ -182,7 +186,7 @@ def _named_forward(attended: Array) -> tuple[Array, None]:
 _named.defvjp(_named_forward, lambda _, d: (d,))
 
 
-def _linear(linear: Linear, x: Array, columns: slice = slice(None)) -> Array:
-    """Chosen columns of a linear layer's output. What a kernel returns cannot be summed on the way: see `add_bias`."""
+def _linear(linear: Projection, x: Array, columns: slice = slice(None)) -> Array:
+    """Chosen columns of a projection's output. What a kernel returns cannot be summed on the way: see `add_bias`."""
     kernel, bias = linear.kernel[:, columns].astype(linear.dtype), linear.bias[columns].astype(linear.dtype)
-    return checkpoint_name(add_bias(x.astype(linear.dtype) @ kernel, bias), LINEAR)
+    return checkpoint_name(add_bias(x.astype(linear.dtype) @ kernel, bias), linear.kept_as)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import pytest
 from toy import toy_config
 
@@ -16,6 +17,17 @@ from rmae_jax.training.step import abstract_state, train_step
 
 def count(function, *shapes) -> int:
     return product_flops(jax.make_jaxpr(function)(*(jnp.zeros(shape) for shape in shapes)).jaxpr)
+
+
+def of_a_step(model: ml_collections.ConfigDict, **keys: str) -> int:
+    """Of four images, on one device."""
+    config = rmae_b.get_config()
+    config.update({"model": model, "batch_size": 4} | keys)
+    mesh = training_mesh(config)
+    optimizer = adamw(config, Durations(100, 10))
+    step = train_step(config, optimizer, mesh)
+    traced = step.trace(abstract_state(config, optimizer, mesh), abstract_batch(config, mesh))
+    return product_flops(traced.jaxpr.jaxpr)
 
 
 def test_products_by_hand():
@@ -36,22 +48,12 @@ def test_products_in_a_loop_of_unknown_length():
 
 def test_a_step_of_mae():
     """12 n d² + 2 n² d multiply-adds of a block (Vaswani et al.), three times for forward and backward pass."""
-    config = rmae_b.get_config()
-    config.model = toy_config(objective="mae", dtype="auto")
-    config.batch_size = 4
-    found = {}
-    for remat in ("none", "full"):
-        config.remat = remat
-        mesh = training_mesh(config)
-        optimizer = adamw(config, Durations(100, 10))
-        step = train_step(config, optimizer, mesh)
-        traced = step.trace(abstract_state(config, optimizer, mesh), abstract_batch(config, mesh))
-        found[remat] = product_flops(traced.jaxpr.jaxpr)
+    model = toy_config(objective="mae", dtype="auto")
+    found = {remat: of_a_step(model, remat=remat) for remat in ("none", "full")}
 
     def block(tokens: int, width: int) -> int:
         return 2 * (12 * tokens * width**2 + 2 * tokens**2 * width)
 
-    model = config.model
     pixels = 3 * model.patch_size**2
     patches = (model.image_size // model.patch_size) ** 2
     visible = patches // 4
@@ -69,6 +71,19 @@ def test_a_step_of_mae():
     again -= 8 * (model.depth * (visible + 1) * wide**2 + (model.decoder_depth - 1) * (patches + 1) * narrow**2)
     again -= 8 * masked * narrow**2  # a block's last layer makes nothing that its gradients need
     assert abs((found["full"] - found["none"]) / (4 * again) - 1) < 0.02
+
+
+def test_a_loop_with_the_kernel_makes_projections_twice():
+    """4 n d² multiply-adds of a block: of queries, keys, values and output."""
+    model = toy_config(objective="mae")
+    scanned, unrolled = (of_a_step(model, attention="kernel", blocks=way) for way in ("scanned", "unrolled"))
+    patches = (model.image_size // model.patch_size) ** 2
+    tokens, masked = patches + 1, patches - patches // 4
+    wide, narrow = model.width, model.decoder_width
+    again = 4 * model.depth * (patches // 4 + 1) * wide**2 + 4 * (model.decoder_depth - 1) * tokens * narrow**2
+    again += 2 * (masked + tokens) * narrow**2  # the last block has queries of masked patches alone
+    assert scanned - unrolled == 4 * 2 * again
+    assert of_a_step(model, blocks="scanned") == of_a_step(model, blocks="unrolled")
 
 
 def test_dtypes_are_the_chips_own():
