@@ -64,7 +64,7 @@ def build(
         less, if the compiler sees both passes of a block at once; "attention": scores, softmax and their product with
         the values too; "full": everything but a block's input.
       kernel: "compiled": attention is a TPU kernel, which never keeps scores; "interpreted": the same without a TPU,
-        slowly; None: attention is the model's own.
+        slowly; None: attention is the model's own. Beside a kernel, a loop computes projections again in any case.
       unrolled: whether the blocks of a stack stand one behind the other in the program, and not in a loop. The compiler
         may keep what it likes of them: only where `remat` is "none" and nothing is split.
     """
