@@ -31,7 +31,7 @@ PHOTOGRAPHS = (
 )
 TRAIN_FRACTION = 0.75
 SMALLEST_SIDE = 128
-LARGEST_SIDE = 512  # two photographs are larger, and would be most of what preparing and training read
+LARGEST_SIDE = 512  # two photographs of several times the pixels would be most of what is prepared and read
 
 
 def write(folder: Path) -> None:

@@ -19,6 +19,7 @@ _FRACTION_BITS = 32 - 8 - 2  # 8 bits for the result, 2 for overshoot and sign
 _HALF = 1 << (_FRACTION_BITS - 1)
 # Rows that the horizontal pass takes together. It works on a transposed block, so that the innermost loop runs over
 # contiguous bytes of one column and compiles to vector instructions: 4 x faster than pixel by pixel.
+# _transpose is written for this number.
 _ROWS = 32
 
 
