@@ -5,41 +5,39 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from rmae_jax import recipe_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe to follow, a file of configs/.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-CONFIG if not given.")
-# Where neither SLURM nor a TPU pod says it:
+# Needed where neither SLURM nor a TPU pod provides them:
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several hosts.")
-NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Number of hosts, a process each.", lower_bound=1)
-HOST = flags.DEFINE_integer("host", None, "Which of them this is, from 0.", lower_bound=0)
+NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Number of hosts, one process each.", lower_bound=1)
+HOST = flags.DEFINE_integer("host", None, "Index of this host, from 0.", lower_bound=0)
 
 
 def main(argv: list[str]) -> None:
     """Pre-trains as the flags say."""
-    logging.set_verbosity(logging.FATAL)  # Orbax says a lot otherwise, also of errors that it raises
     # Imported here, so that a wrong flag is answered at once.
-    from data_prep.job import PrepError
-    from rmae_jax.data import DatasetError
+    from data_prep.errors import DatasetError, PrepError
+    from rmae_jax.evaluate.periodic import PeriodicEvaluation
     from rmae_jax.interop import InteropError
-    from rmae_jax.training import (
-        CheckpointError,
-        ConfigError,
-        HostError,
-        Interrupted,
-        TrainingError,
-        connected,
-        pretrain,
-    )
+    from rmae_jax.runtime import HostError, Interrupted, StopSignals, connected
+    from rmae_jax.runtime.allocator import keep_freed_memory
+    from rmae_jax.runtime.compilation_cache import enable_compilation_cache
+    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.training import CheckpointError, ConfigError, TrainingError, pretrain
 
+    silence_libraries()
+    keep_freed_memory()
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     bad_input = (ConfigError, DatasetError, InteropError, PrepError)
     try:
         with connected(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
-            pretrain(CONFIG.value, workdir)
+            enable_compilation_cache()
+            pretrain(CONFIG.value, workdir, evaluation=PeriodicEvaluation, stop_signals=StopSignals())
     except (*bad_input, CheckpointError, HostError, TrainingError, OSError) as error:
         sys.exit(f"error: {error}")
     except Interrupted as stopped:

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 
-from benchmarks.photographs_of_packages import CLASSES, Photograph, cutouts, licence, others, scenes
+from benchmarks.package_photographs import CLASSES, Photograph, cutouts, licence, others, scenes
 
 SIDE = 192
 SCENE_SIDE = 1280  # of scenes and photographs, the longer one, at most

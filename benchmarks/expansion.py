@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from rmae_jax.model.layers import LayerNorm, Linear
-from rmae_jax.model.region_queries import linear_of_normed_sum
+from rmae_jax.model.query_decoder import linear_of_normed_sum
 
 
 def expansion(form: Callable) -> Callable[[], None]:

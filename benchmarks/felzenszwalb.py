@@ -17,8 +17,8 @@ from PIL import Image
 from skimage.data import __file__ as skimage_data
 from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
 
-from data_prep import felzenszwalb, images, photographs
-from rmae_jax import records
+from data_prep import felzenszwalb, images, shipped_photographs
+from data_prep.dataset import records
 
 PIXELS = 640 * 480
 SCALES = (500, 1000, 1500)
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of photographs (default: those of scikit-image)")
     flags = parser.parse_args()
     if flags.images is None:
-        paths = [Path(skimage_data).parent / name for name in photographs.PHOTOGRAPHS]
+        paths = [Path(skimage_data).parent / name for name in shipped_photographs.PHOTOGRAPHS]
     else:
         paths = [flags.images / name for name in images.find(flags.images)]
     felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), SCALES)

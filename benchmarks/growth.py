@@ -16,11 +16,11 @@ import jax
 import ml_collections
 
 from configs import rmae_b
+from rmae_jax.readiness.compiled_step import abstract_batch
 from rmae_jax.readiness.flops import product_flops
-from rmae_jax.readiness.step import abstract_batch
-from rmae_jax.training.config import Durations
 from rmae_jax.training.mesh import training_mesh
 from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.recipe import Durations
 from rmae_jax.training.step import abstract_state, train_step
 
 RECIPES = ("mae_b", "rae_b", "rmae_ti", "rmae_s", "rmae_b", "rmae_l", "rmae_h")

@@ -23,7 +23,8 @@ import skimage.data
 from PIL import Image
 from skimage.segmentation import felzenszwalb
 
-from rmae_jax import records, tfrecord
+from data_prep.dataset import records, tfrecord
+from data_prep.dataset.split import Split
 from rmae_jax.data import TFRecordSource
 from rmae_jax.data.batches import stream
 from rmae_jax.data.crops import random_resized_crop
@@ -49,7 +50,7 @@ def photographs() -> dict[str, np.ndarray]:
 def prepare(folder: Path) -> None:
     """Writes a dataset of one shard, and the same as .jpg and .npy files."""
     index, offset = [], 0
-    with open(folder / tfrecord.shard_name("photos", "train", 0, 1), "wb") as shard:
+    with open(Split(folder, "photos", "train").shard_path(0, 1), "wb") as shard:
         for name, image in photographs().items():
             jpeg = simplejpeg.encode_jpeg(image, quality=95, colorsubsampling="420")
             pixels = records.decode_image(jpeg)
@@ -63,9 +64,9 @@ def prepare(folder: Path) -> None:
             shard.write(framed)
             index.append((0, offset, len(framed) - tfrecord.FRAMING_BYTES))
             offset += len(framed)
-    np.save(folder / tfrecord.index_name("photos", "train"), np.array(index, np.int64))
+    np.save(Split(folder, "photos", "train").index_path, np.array(index, np.int64))
     metadata = {"layers": [{"name": f"fh_{s}"} for s in SCALES], "shard_lengths": [len(index)]}
-    (folder / tfrecord.metadata_name("photos", "train")).write_text(json.dumps(metadata))
+    (Split(folder, "photos", "train").metadata_path).write_text(json.dumps(metadata))
 
 
 def usual_batches(folder: Path, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -144,7 +145,7 @@ def main() -> None:
         usual = usual_batches(Path(folder), arguments.batch)
         source = TFRecordSource(folder)
         print(f"equal examples from equal random numbers: {equal(Path(folder), source)} of {len(source)} photographs")
-        examples = RandomExamples(source, SIZE, NUM_REGIONS, kept_bytes=0)  # as of a dataset that is large
+        examples = RandomExamples(source, SIZE, NUM_REGIONS, cache_bytes=0)  # as of a dataset that is large
         ours = stream(examples, seed=0, batch_size=arguments.batch)
         sides = {"usual": usual, "ours": ours}
         size = {

@@ -20,16 +20,16 @@ from flax import nnx
 
 import rmae_jax
 from benchmarks import composites
-from benchmarks.photographs_of_packages import cutouts, others, scenes
+from benchmarks.package_photographs import cutouts, others, scenes
 from configs import rmae_tiny
 from data_prep import job
 from rmae_jax.data import TFRecordSource
-from rmae_jax.evaluate import Completion, Data, Segmentation, results
+from rmae_jax.evaluate import CompletionTask, EvaluationData, SegmentationProbe, results
 from rmae_jax.evaluate.completion import METHODS, VISIBLE_RATIOS
 
 OBJECTIVES = ("mae", "rae", "rmae")
 NAMES = {"initial": "initial weights", "mae": "MAE", "rae": "RAE", "rmae": "R-MAE"}
-PROBE = Segmentation(epochs=20.0, base_lr=4e-2)
+PROBE = SegmentationProbe(epochs=20.0, base_lr=4e-2)
 SCALES = (100, 200, 400)  # of FH, for photographs of 192 to 320 pixels
 
 
@@ -83,14 +83,14 @@ def judge(model: rmae_jax.RMAE, config: ml_collections.ConfigDict, run: Path, st
     """Adds what is missing to RUN/evaluation.json."""
     tasks = {"segmentation": (PROBE, "semantic")}
     if model.config.objective != "mae":
-        tasks["completion"] = (Completion(), "label_maps")
+        tasks["completion"] = (CompletionTask(), "label_maps")
     for name in tasks.keys() - {one["task"] for one in results.read(run / "evaluation.json")}:
         task, layer = tasks[name]
         train, held = (TFRecordSource(dataset, split, [layer]) for split in ("probe_train", "probe_test"))
-        looked_at = Data(train, held, config.seed)
-        found = task(model, looked_at)
+        data = EvaluationData(train, held, config.seed)
+        found = task(model, data)
         print(f"{run.name}: {name} {json.dumps(found)}", flush=True)
-        results.write(run, config, results.entry(name, task, model, step, looked_at, found))
+        results.write(run, config, results.entry(name, task, model, step, data, found))
 
 
 def tabulate(output: Path, seeds: int) -> str:

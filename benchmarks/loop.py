@@ -26,16 +26,16 @@ import numpy as np
 
 from rmae_jax import data
 from rmae_jax.data.examples import Example
-from rmae_jax.training.allocator import keep_freed_memory
+from rmae_jax.runtime.allocator import keep_freed_memory
+from rmae_jax.runtime.compilation_cache import enable_compilation_cache
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.compiled import keep_compiled
-from rmae_jax.training.config import durations
 from rmae_jax.training.dataset import dataset_folder
-from rmae_jax.training.losses import LateLosses
+from rmae_jax.training.loss_buffer import LossBuffer
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
-from rmae_jax.training.shown import Shown
+from rmae_jax.training.recipe import durations
+from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import init_state, train_step
 
 RECIPES = {"tiny": "rmae_tiny", "rmae_b": "rmae_b"}
@@ -52,7 +52,7 @@ class Run:
         self.config, self.mesh = config, training_mesh(config)
         source = data.TFRecordSource(dataset_folder(config, folder), "train")
         view = {"image_size": config.model.image_size, "num_regions": config.model.num_regions}
-        self._shown = Shown(config, folder, source, **view)
+        self._shown = SamplePictures(config, folder, source, **view)
         times = durations(config, len(source))
         optimizer = adamw(config, times)
         self._schedule, self._folder = learning_rate(config, times), folder
@@ -102,7 +102,7 @@ class Run:
     def __enter__(self) -> "Run":
         self._writer = MetricsWriter(self._folder, 0, NEVER).__enter__()
         self._checkpoints = Checkpoints(self._folder)
-        self._losses = LateLosses(self._writer, self._schedule, self.config.batch_size)
+        self._losses = LossBuffer(self._writer, self._schedule, self.config.batch_size)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     keep_freed_memory()
-    keep_compiled()
+    enable_compilation_cache()
     steps = arguments.steps
     with (
         tempfile.TemporaryDirectory(prefix="rmae-jax-loop-") as folder,

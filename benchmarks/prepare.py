@@ -24,8 +24,9 @@ from PIL import Image
 from skimage.data import __file__ as skimage_data
 from skimage.segmentation import felzenszwalb
 
-from data_prep import images, photographs
-from rmae_jax import records, tfrecord
+from data_prep import images, shipped_photographs
+from data_prep.dataset import records, tfrecord
+from data_prep.dataset.split import Split
 
 SCALES = (500, 1000, 1500)
 PIXELS = 640 * 480
@@ -68,7 +69,7 @@ def crops(folder: Path, copies: int) -> Path:
     """Crops of scikit-image's photographs, each resized to about 640x480 pixels, as JPEG."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for name in photographs.PHOTOGRAPHS:
+    for name in shipped_photographs.PHOTOGRAPHS:
         with Image.open(Path(skimage_data).parent / name) as photograph:
             photograph = photograph.convert("RGB")
         for copy in range(copies):
@@ -111,11 +112,11 @@ def usual_image(path: Path, output: Path) -> None:
 
 def packed_bytes(dataset: Path) -> float:
     """Mean bytes of the region maps in a dataset's records."""
-    rows = np.load(dataset / tfrecord.index_name("regions", "train"))
-    shards = len(json.loads((dataset / tfrecord.metadata_name("regions", "train")).read_text())["shard_lengths"])
+    rows = np.load(Split(dataset, "regions", "train").index_path)
+    shards = len(json.loads((Split(dataset, "regions", "train").metadata_path).read_text())["shard_lengths"])
     sizes = []
     for shard, offset, length in rows.tolist():
-        with (dataset / tfrecord.shard_name("regions", "train", shard, shards)).open("rb") as file:
+        with (Split(dataset, "regions", "train").shard_path(shard, shards)).open("rb") as file:
             file.seek(offset + tfrecord.HEADER_BYTES)
             sizes.append(len(records.decode(file.read(length)).packed_regions))
     return statistics.mean(sizes)

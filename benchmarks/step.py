@@ -42,14 +42,14 @@ def recipe(changes: dict) -> ml_collections.ConfigDict:
 
 def ours(batch: int, changes: dict) -> Callable[[], None]:
     """A function that runs one step of ours and waits for it."""
-    from rmae_jax.training.allocator import keep_freed_memory
+    from rmae_jax.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()
     import jax
 
-    from rmae_jax.training.config import Durations
     from rmae_jax.training.mesh import to_devices, training_mesh
     from rmae_jax.training.optimizer import adamw
+    from rmae_jax.training.recipe import Durations
     from rmae_jax.training.step import init_state, train_step
 
     config = recipe(changes)
@@ -73,7 +73,7 @@ def pytorch(batch: int, compiled: bool) -> Callable[[], None]:
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-    from rmae_jax.model.inputs import IMAGENET_MEAN, IMAGENET_STD
+    from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(os.cpu_count())
     model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True))  # the defaults are ViT-B/16's

@@ -12,7 +12,7 @@ Any key can be changed on the command line: --config.batch_size=256 --config.mod
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from rmae_jax.model import presets
+from rmae_jax.model import vit_sizes
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -61,7 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict()
     config.model.objective = "rmae"  # "mae": pixels alone; "rae": regions alone
     config.model.image_size = 224
-    config.model.update(presets.encoder("B"))  # width, depth, num_heads, patch_size
+    config.model.update(vit_sizes.encoder("B"))  # width, depth, num_heads, patch_size
     config.model.decoder_width = 512
     config.model.decoder_depth = 8
     config.model.decoder_num_heads = 16

@@ -7,11 +7,11 @@ python main.py --config=configs/rmae_s.py --workdir=RUN --config.data.path=DATAS
 import ml_collections
 
 from configs import rmae_b
-from rmae_jax.model import presets
+from rmae_jax.model import vit_sizes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The recipe."""
     config = rmae_b.get_config()
-    config.model.update(presets.encoder("S"))
+    config.model.update(vit_sizes.encoder("S"))
     return config

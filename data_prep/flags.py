@@ -3,9 +3,9 @@
 import argparse
 import os
 
-from data_prep import files
 from data_prep.job import MAX_BAD
 from data_prep.plan import DEFAULTS, REGIONS, Options
+from data_prep.storage.paths import parse_path
 
 RUNNERS = ("local", "beam")
 
@@ -47,18 +47,18 @@ def _parser() -> argparse.ArgumentParser:
         "python -m data_prep.verify DATASET checks a dataset, python -m data_prep.show DATASET draws it.",
     )
     images = parser.add_argument_group("images, from one of")
-    images.add_argument("--images", type=files.path, metavar="DIR", help="folder of image files, searched recursively")
+    images.add_argument("--images", type=parse_path, metavar="DIR", help="folder of image files, searched recursively")
     images.add_argument("--tfds", metavar="NAME:SPLIT", help="prepared TFDS dataset: coco/2017:train, or FOLDER:train")
     images.add_argument(
         "--webdataset", metavar="TARS", help="tar shards: 'train-{000000..000127}.tar', 'DIR/*.tar', or a folder"
     )
     images.add_argument(
-        "--annotations", type=files.path, metavar="FILE", help="COCO annotation file: of --images, takes those it lists"
+        "--annotations", type=parse_path, metavar="FILE", help="COCO annotation file: of --images, takes those it lists"
     )
     images.add_argument(
         "--classes", action="store_true", help="the folders directly below --images are classes (ImageNet)"
     )
-    images.add_argument("--tfds_dir", type=files.path, metavar="DIR", help="where TFDS datasets are (default: as TFDS)")
+    images.add_argument("--tfds_dir", type=parse_path, metavar="DIR", help="where TFDS datasets are (default: as TFDS)")
     regions = parser.add_argument_group("regions")
     regions.add_argument(
         "--regions",
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     dataset = parser.add_argument_group("dataset")
     dataset.add_argument(
-        "--output", type=files.path, required=True, metavar="DATASET", help="folder of the dataset; splits share it"
+        "--output", type=parse_path, required=True, metavar="DATASET", help="folder of the dataset; splits share it"
     )
     dataset.add_argument("--name", default=DEFAULTS["name"], help="name of the dataset (default: %(default)s)")
     dataset.add_argument("--split", default=DEFAULTS["split"], help="name of the split (default: %(default)s)")

@@ -1,6 +1,6 @@
 """Image files: which are taken, and the JPEG bytes and pixels that each gives.
 
-Pixels are always those that training will decode from the stored bytes, see `rmae_jax.records.decode_image`.
+Pixels are always those that training will decode from the stored bytes, see `data_prep.dataset.records.decode_image`.
 """
 
 import io
@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image
 
-from data_prep import files
+from data_prep.dataset import records
 from data_prep.errors import one_line
-from data_prep.files import AnyPath
-from rmae_jax import records
+from data_prep.storage.paths import AnyPath, walk_files
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"))
 QUALITY = 95
@@ -49,7 +48,7 @@ def find(folder: AnyPath) -> list[str]:
 
     Links to files are taken, links to folders are not followed.
     """
-    return sorted(name for name in files.below(folder) if Path(name).suffix.lower() in SUFFIXES)
+    return sorted(name for name in walk_files(folder) if Path(name).suffix.lower() in SUFFIXES)
 
 
 def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height width 3"]]:

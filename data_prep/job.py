@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from data_prep import dataset, files, inputs, shards
+from data_prep import shards
+from data_prep.dataset import inputs, writer
+from data_prep.dataset.metadata import finished_metadata
 from data_prep.engines import beam, local
-from data_prep.engines.attempt import Failure, Outcomes, attempt
+from data_prep.engines.retry import Failure, Outcomes, attempt
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
 from data_prep.plan import Job, Options, difference, plan
-from data_prep.regions import annotations
+from data_prep.regions import coco_annotations
 from data_prep.regions.region_source import MapMaker
 from data_prep.shards import Shard, Summary
+from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.paths import AnyPath, file_lock, remove_tree
 
 MAX_BAD = 0.01
 LOCK = "lock"
@@ -42,7 +45,7 @@ def prepare(
       options: see `data_prep.plan.Options`.
 
     Returns:
-      The metadata of the split, see `rmae_jax.tfrecord`.
+      The metadata of the split, see `data_prep.dataset`.
 
     Raises:
       PrepError: an option is wrong, an earlier job differs, too many images are bad, or shards failed.
@@ -79,14 +82,14 @@ def run(
     if not 0 <= max_bad <= 1:
         raise PrepError(f"max_bad {max_bad:g} is not a fraction between 0 and 1")
     if not overwrite:
-        finished = dataset.read_metadata(job.place)
+        finished = finished_metadata(job.place)
         if finished is not None:
             _refuse_difference(job, finished, job.place.inputs_path)
-            missing = dataset.lacking(job.place, finished)
+            missing = writer.lacking(job.place, finished)
             if missing is not None:
                 raise PrepError(f"{job.output}: {missing}; restore it, or prepare this split with --overwrite")
             if job.scratch.exists():  # killed between its last two steps
-                files.remove_tree(job.scratch)
+                remove_tree(job.scratch)
             return finished
     engine = _engine(workers, beam_options)
     _refuse_other_datasets(job)
@@ -95,8 +98,8 @@ def run(
         work = job.shards(_start_or_resume(job, overwrite))
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
-        metadata = dataset.finish(job.place, job.description, job.inputs, num_examples, reports)
-    files.remove_tree(job.scratch)
+        metadata = writer.finish(job.place, job.description, job.inputs, num_examples, reports)
+    remove_tree(job.scratch)
     return metadata
 
 
@@ -179,7 +182,7 @@ def _some(what: Sequence[str]) -> str:
 
 
 def _refuse_other_datasets(job: Job) -> None:
-    splits = dataset.finished_splits(job.output, besides=job.place)
+    splits = writer.finished_splits(job.output, besides=job.place)
     other = next((split["name"] for split in splits if split["name"] != job.name), None)
     if other is not None:
         raise PrepError(f"{job.output} holds the dataset {other!r}; give its --name or another --output")
@@ -214,16 +217,16 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:
         if not unfinished:
-            files.remove_tree(job.scratch)
+            remove_tree(job.scratch)
             if not any(job.output.iterdir()):
                 job.output.rmdir()
         raise
     if overwrite:
         _delete_earlier(job)
     if not resumed:
-        with files.replacing(listing, job.scratch) as out:
+        with atomic_write(listing, job.scratch) as out:
             inputs.write(job.inputs, out)
-        with files.replacing(description, job.scratch) as out:
+        with atomic_write(description, job.scratch) as out:
             out.write(json.dumps(job.description).encode())
     return makers
 
@@ -253,9 +256,9 @@ def _delete_earlier(job: Job) -> None:
     place = job.place
     place.metadata_path.unlink(missing_ok=True)
     for path in job.scratch.iterdir():
-        if path.is_file() and path.name != LOCK and path.suffix != annotations.SUFFIX:
+        if path.is_file() and path.name != LOCK and path.suffix != coco_annotations.SUFFIX:
             path.unlink()
-    dataset.rewrite_tfds(place)
+    writer.rewrite_tfds(place)
     for path in (*place.shard_files(), place.index_path, place.skipped_path, place.inputs_path):
         path.unlink(missing_ok=True)
 
@@ -265,7 +268,7 @@ def _only_run(job: Job) -> Iterator[None]:
     """Keeps a second run from writing the same split at the same time; not where the output is in an object store."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(files.locked(job.scratch / LOCK, wait=False))
+            stack.enter_context(file_lock(job.scratch / LOCK, wait=False))
         except BlockingIOError as error:
             raise PrepError(f"another process is preparing {job.name}-{job.split} in {job.output}") from error
         yield

@@ -7,22 +7,23 @@ from typing import Any
 
 from PIL import Image
 
-from data_prep import files, inputs
+from data_prep.dataset import inputs
+from data_prep.dataset.inputs import Input
+from data_prep.dataset.split import Split
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
-from data_prep.reading import Split
 from data_prep.regions.fh import FH
 from data_prep.regions.instances import Instances
-from data_prep.regions.label_maps import LabelMaps
+from data_prep.regions.label_maps import LabelMapFolder
 from data_prep.regions.panoptic import Panoptic
 from data_prep.regions.region_source import MapMaker, RegionSource
 from data_prep.regions.sam import Sam
 from data_prep.regions.semantic import Semantic
 from data_prep.shards import Shard
-from data_prep.sources.folder import open_classes, open_coco, open_folder
-from data_prep.sources.source import Input, Source
+from data_prep.sources.image_folder import open_classes, open_coco, open_folder
+from data_prep.sources.source import Source
 from data_prep.sources.tfds import open_tfds
 from data_prep.sources.webdataset import open_webdataset
+from data_prep.storage.paths import AnyPath, is_below, parse_path
 
 REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps", "semantic")
 # Pillow refuses more than twice its own limit.
@@ -181,14 +182,14 @@ def open_source(options: Options) -> Source:
             raise PrepError(f"--tfds_dir belongs to --tfds, not to --{given[0]}")
         if options.tfds is not None:
             source = open_tfds(options.tfds, options.tfds_dir)
-            if files.is_below(source.folder, options.output):
+            if is_below(source.folder, options.output):
                 raise PrepError(f"{options.output} is where the images of --tfds are; give another --output")
             return source
         return open_webdataset(options.webdataset)
     if options.tfds_dir is not None:
         raise PrepError("--tfds_dir belongs to --tfds, not to --images")
     folder = options.images
-    if files.is_below(folder, options.output):
+    if is_below(folder, options.output):
         raise PrepError(f"{options.output} holds the images; give another --output")
     if options.annotations is not None:
         if options.classes:
@@ -214,7 +215,7 @@ def open_regions(options: Options) -> tuple[RegionSource, ...]:
         raise PrepError(f"regions {options.regions}: each kind can be given once")
     if "fh" not in kinds and options.scales != DEFAULTS["scales"]:
         raise PrepError(f"--scales belongs to fh, which is not among the regions {options.regions}")
-    return tuple(_open_regions(kind, files.path(path) if path else None, options) for kind, _, path in parts)
+    return tuple(_open_regions(kind, parse_path(path) if path else None, options) for kind, _, path in parts)
 
 
 def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSource:
@@ -233,9 +234,11 @@ def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSo
         raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
     maps = {"label_maps": path, "semantic": path, "panoptic": path.with_suffix("")}.get(kind)
     listed = options.annotations is not None or options.images is None
-    if maps is not None and not listed and files.is_below(maps, options.images):
+    if maps is not None and not listed and is_below(maps, options.images):
         raise PrepError(f"regions {kind}:{path}: {maps} lies in the image folder; its maps would be taken for images")
-    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMaps, "semantic": Semantic}[kind](path)
+    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMapFolder, "semantic": Semantic}[kind](
+        path
+    )
 
 
 def _named(part: RegionSource) -> Iterator[Input]:

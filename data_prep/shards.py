@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from data_prep import files, images
-from data_prep.files import AnyPath
+from data_prep import images
+from data_prep.dataset import records, tfrecord
 from data_prep.regions.region_source import MapMaker
 from data_prep.sources.source import Item, Slice
-from rmae_jax import records, tfrecord
+from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.paths import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def write(shard: Shard, advance: Callable[[int], None]) -> Summary:
         read are skipped and reported.
     """
     report = Report([], [], [0] * shard.num_layers, [])
-    with files.replacing(shard.path, shard.scratch) as out:
+    with atomic_write(shard.path, shard.scratch) as out:
         for done, item in enumerate(shard.images, start=1):
             try:
                 record = make_record(shard, item)
@@ -95,7 +96,7 @@ def write(shard: Shard, advance: Callable[[int], None]) -> Summary:
                 for layer, count in zip(record.region_layers, record.num_regions, strict=True):
                     report.num_regions[layer] += count
             advance(done)
-        with files.replacing(shard.report_path, shard.scratch) as report_out:
+        with atomic_write(shard.report_path, shard.scratch) as report_out:
             report_out.write(json.dumps(dataclasses.asdict(report)).encode())
     return _summary(report)
 

@@ -9,13 +9,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep import command, files, reading
+from data_prep import command
+from data_prep.dataset.index import read_index, read_record
+from data_prep.dataset.metadata import read_complete_metadata
+from data_prep.dataset.split import choose_split
 from data_prep.errors import PrepError, one_line
-from data_prep.files import AnyPath
 from data_prep.progress import Bar, Lines
 from data_prep.sheet.layout import columns, draw
 from data_prep.sheet.panels import prepare
 from data_prep.sheet.statistics import Statistics, count
+from data_prep.storage.paths import AnyPath, parse_path
 
 SAMPLE = 1000  # records that the statistics are from
 
@@ -45,18 +48,15 @@ def show(
     """
     if num_images < 1 or seed < 0:
         raise PrepError(f"--images={num_images} --seed={seed}: at least one image and a seed from 0 up are needed")
-    chosen = reading.choose(reading.find_splits(folder), split)
-    if len(chosen) > 1:
-        raise PrepError(f"{folder}: several datasets with a split {split!r}: {', '.join(one.name for one in chosen)}")
-    source = chosen[0]
+    source = choose_split(folder, split)
     output = folder / f"{source}.sheet.png" if output is None else output
     if output.suffix != ".png":
         raise PrepError(f"{output}: the picture is a PNG; give a file name that ends in .png")
     if not output.parent.is_dir():
         raise PrepError(f"{output.parent}: no such folder; make it, or give another --output")
-    metadata = reading.read_metadata(source)
+    metadata = read_complete_metadata(source)
     num_shards = len(metadata["shard_lengths"])
-    index = reading.read_index(source, num_shards)
+    index = read_index(source, num_shards)
     if not len(index):
         raise PrepError(f"{source.index_path}: {source} has no images")
     order = np.random.default_rng(seed).choice(len(index), min(len(index), max(SAMPLE, num_images)), replace=False)
@@ -65,7 +65,7 @@ def show(
     shown, counts = [], []
     for done, number in enumerate(np.sort(order).tolist()):
         report(done, len(order))
-        record = reading.read_record(source, num_shards, index, number)
+        record = read_record(source, num_shards, index, number)
         try:
             counts.append(count(record, len(metadata["layers"])))
             if number in drawn:
@@ -101,11 +101,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Draws some photographs of a dataset with their regions, and what is known of all, as one PNG.",
     )
     add = parser.add_argument
-    add("dataset", type=files.path, metavar="DATASET", help="folder of the dataset")
+    add("dataset", type=parse_path, metavar="DATASET", help="folder of the dataset")
     add("--split", default="train", help="the split to draw (default: %(default)s)")
     add(
         "--output",
-        type=files.path,
+        type=parse_path,
         metavar="FILE.png",
         help="the picture (default: NAME-SPLIT.sheet.png in the dataset)",
     )

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import command, files, reading
-from data_prep.checks.beside import check_beside, check_tfds
-from data_prep.checks.shard import Found, Shard, check_shard
+from data_prep import command
+from data_prep.checks.metadata import check_beside, check_tfds
+from data_prep.checks.shard import ExpectedShard, ShardContents, check_shard
+from data_prep.dataset.split import Split, choose_splits, find_splits
 from data_prep.engines import local
-from data_prep.engines.attempt import Failure
+from data_prep.engines.retry import Failure
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
 from data_prep.progress import Bar, Lines
-from data_prep.reading import Split
+from data_prep.storage.paths import AnyPath, parse_path
 
 MOST_LINES = 20  # for one shard, and for what is found across shards
 
@@ -62,8 +62,8 @@ def verify(
     Raises:
       PrepError: there is no dataset, no such split, or a worker that checks a shard dies.
     """
-    splits = reading.find_splits(folder)
-    chosen = splits if split is None else reading.choose(splits, split)
+    splits = find_splits(folder)
+    chosen = splits if split is None else choose_splits(splits, split)
     shared, tfds_lengths = check_tfds(folder, splits)
     if split is None:
         shared += [f"{path}: left over from a job that was killed; delete it" for path in sorted(folder.glob("*.tmp"))]
@@ -83,7 +83,11 @@ def verify(
 
 
 def _verdict(
-    split: Split, problems: list[str], metadata: dict[str, Any], shards: list[Shard], found: Mapping[AnyPath, Found]
+    split: Split,
+    problems: list[str],
+    metadata: dict[str, Any],
+    shards: list[ExpectedShard],
+    found: Mapping[AnyPath, ShardContents],
 ) -> Verdict:
     """Adds up what was found in the shards of a split."""
     results = [found[shard.path] for shard in shards]
@@ -124,7 +128,7 @@ def _summary(split: Split, metadata: dict[str, Any]) -> str:
     )
 
 
-def _repeated(shards: list[Shard], results: list[Found]) -> list[str]:
+def _repeated(shards: list[ExpectedShard], results: list[ShardContents]) -> list[str]:
     """Records whose image_id an earlier record of the split has."""
     ids = np.concatenate([np.empty(0, np.uint64), *(result.ids for result in results)])
     numbers = np.concatenate([np.empty(0, np.int64), *(result.numbers for result in results)])
@@ -162,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     cpus = len(os.sched_getaffinity(0))
-    add("dataset", type=files.path, metavar="DATASET", help="folder of the dataset")
+    add("dataset", type=parse_path, metavar="DATASET", help="folder of the dataset")
     add("--split", help="the split to check (default: all of them)")
     add("--workers", type=_workers, default=cpus, metavar="N", help="number of processes (default: %(default)s)")
     return parser

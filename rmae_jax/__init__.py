@@ -11,7 +11,7 @@ _PUBLIC = {
     "Mask": "rmae_jax.model",
     "Outputs": "rmae_jax.model",
     "complete": "rmae_jax.completion",
-    "features": "rmae_jax.encoding",
+    "features": "rmae_jax.feature_extraction",
     "inspect": "rmae_jax.inspect",
     "interop": "rmae_jax.interop",
     "load": "rmae_jax.loading",

@@ -34,7 +34,10 @@ def main(argv: list[str] | None = None) -> None:
 
     # Imported here, so that a wrong flag is answered at once.
     from rmae_jax import interop, loading
+    from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
+
+    silence_libraries()
 
     try:
         model, _ = loading.load(arguments.checkpoint)

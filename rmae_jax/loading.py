@@ -7,7 +7,7 @@ import ml_collections
 from flax import nnx
 
 from rmae_jax.model import RMAE
-from rmae_jax.training import config as recipe
+from rmae_jax.training import recipe
 from rmae_jax.training.checkpoints import CheckpointError, load_params, newest
 
 

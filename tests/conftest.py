@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # Workers take whole files, in this order and then in that of their names: none should be left alone with a long one.
-LONGEST = ("faults", "hosts", "ablations", "processes", "sharding", "initial")
+LONGEST = ("faults", "hosts", "ablations", "processes", "sharding", "init_weights")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import rmae_jax.model
 from configs import rmae_b
 from data_prep import flags
 from docs import draw_data_flow
-from rmae_jax.training.config import flat
+from rmae_jax.training.recipe import flat
 
 DOCUMENTS = [
     "README.md",

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator, Sequence, Set
 import numpy as np
 from jaxtyping import Int64, UInt16, UInt64
 
-from data_prep import reading
+from data_prep.dataset import records, tfrecord
 from data_prep.errors import one_line
-from data_prep.files import AnyPath
-from rmae_jax import records
+from data_prep.storage.paths import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
+class ExpectedShard:
     """A shard to be checked, and what the files beside it say of it.
 
     Attributes:
@@ -37,7 +36,7 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ShardContents:
     """What a shard holds.
 
     Attributes:
@@ -57,7 +56,7 @@ class Found:
     numbers: Int64[np.ndarray, " decoded"]
 
 
-def check_shard(shard: Shard, advance: Callable[[int], None]) -> Found:
+def check_shard(shard: ExpectedShard, advance: Callable[[int], None]) -> ShardContents:
     """Reads a shard from its first byte to its last and compares it with what the index and the metadata say.
 
     Args:
@@ -68,7 +67,7 @@ def check_shard(shard: Shard, advance: Callable[[int], None]) -> Found:
 
 
 class _ShardCheck:
-    def __init__(self, shard: Shard, advance: Callable[[int], None]):
+    def __init__(self, shard: ExpectedShard, advance: Callable[[int], None]):
         self.shard = shard
         self.advance = advance
         self.problems: list[str] = []
@@ -79,7 +78,7 @@ class _ShardCheck:
         self.ids: list[int] = []
         self.numbers: list[int] = []
 
-    def run(self) -> Found:
+    def run(self) -> ShardContents:
         size = 0
         try:
             size, start = self.shard.path.stat().st_size, 0
@@ -93,7 +92,7 @@ class _ShardCheck:
             self.problems.append(f"{self.shard.path}: {what}; copy it again, or prepare the split with --overwrite")
         if not self.broken:
             self._compare(np.array(self.frames, np.int64).reshape(-1, 2))
-        return Found(
+        return ShardContents(
             problems=tuple(self.problems),
             whole=not self.broken and len(self.frames) == self.shard.claimed,
             num_bytes=size,
@@ -105,16 +104,16 @@ class _ShardCheck:
     def _check_from(self, start: int, size: int) -> int | None:
         """Checks the frames from a byte on; returns where to go on behind a broken one, None at the end."""
         try:
-            for offset, data in reading.frames(self.shard.path, start):
+            for offset, data in tfrecord.frames(self.shard.path, start):
                 number = self.shard.first + self.not_read + len(self.frames)
                 self.frames.append((offset, len(data)))
                 self._check_record(number, offset, data)
                 self.advance(len(self.frames))
             return None
-        except reading.BrokenFrame as error:
+        except tfrecord.FrameError as error:
             self.broken = True
             place = self.not_read + len(self.frames)
-            line = f"{self.shard.path}: record {self.shard.first + place} (byte {error.offset}): {error.what}"
+            line = f"{self.shard.path}: record {self.shard.first + place} (byte {error.offset}): {error.reason}"
             rows = self.shard.rows
             if rows is None:
                 self.problems.append(f"{line}; what follows in the shard was not checked")
@@ -170,7 +169,7 @@ class _ShardCheck:
 
 
 def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
-    stated = reading.stated_size(data)
+    stated = records.stated_size(data)
     if stated != (record.height, record.width):
         of_maps = f"{record.height}x{record.width} in regions/shape"
         yield f"height and width are {stated[0]}x{stated[1]}, but {of_maps}"

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from data_prep import files, shards
-from data_prep.engines.attempt import Failure, Outcomes, attempt
+from data_prep import shards
+from data_prep.engines.retry import Failure, Outcomes, attempt
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
 from data_prep.shards import Shard
+from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.paths import AnyPath, parse_path, read_range
 
 POLL_SECONDS = 2
 
@@ -70,7 +71,7 @@ def _save(pending: Sequence[Shard]) -> list[tuple[str, int, int]]:
     for earlier in scratch.glob("*.failure"):
         earlier.unlink()
     path, items = scratch / "work.items", []
-    with files.replacing(path, scratch) as out:
+    with atomic_write(path, scratch) as out:
         for shard in pending:
             item = pickle.dumps(shard)
             items.append((str(path), out.tell(), len(item)))
@@ -81,10 +82,10 @@ def _save(pending: Sequence[Shard]) -> list[tuple[str, int, int]]:
 def _write(item: tuple[str, int, int]) -> None:
     """What a Beam worker does with the place of a work item."""
     path, offset, size = item
-    shard = pickle.loads(files.read_range(files.path(path), offset, size))
+    shard = pickle.loads(read_range(parse_path(path), offset, size))
     outcome = attempt(shard, advance=lambda done: None)
     if isinstance(outcome, Failure):
-        with files.replacing(_failure_path(shard), shard.scratch) as out:
+        with atomic_write(_failure_path(shard), shard.scratch) as out:
             out.write(outcome.reason.encode())
 
 

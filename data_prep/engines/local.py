@@ -11,7 +11,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from data_prep.engines.attempt import ATTEMPTS, Failure
+from data_prep.engines.retry import ATTEMPTS, Failure
 
 Item = Any
 Task = Callable[[Item, Callable[[int], None]], Any]

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_prep import felzenszwalb, images
-from data_prep.files import AnyPath
+from data_prep.dataset.inputs import Input
 from data_prep.regions.region_source import LabelMaps
-from data_prep.sources.source import Input, Item
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 SIGMA = 0.8
 

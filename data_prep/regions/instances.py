@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from data_prep.files import AnyPath
-from data_prep.regions import annotations, segmentations
+from data_prep.dataset.inputs import Input
+from data_prep.regions import coco_annotations, coco_masks
 from data_prep.regions.region_source import LabelMaps, MapMaker
-from data_prep.sources.source import Input, Item
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +38,20 @@ class Instances:
         Raises:
           PrepError: it is missing.
         """
-        return annotations.inputs(self.path)
+        return coco_annotations.inputs(self.path)
 
     def ready(self, scratch: AnyPath) -> MapMaker:
-        """Parses the annotation file, see `data_prep.regions.annotations`.
+        """Parses the annotation file, see `data_prep.regions.coco_annotations`.
 
         Raises:
           PrepError: it is missing, is no JSON or not COCO-shaped.
         """
-        return partial(_make, annotations.index(self.path, scratch, ("segmentation",)))
+        return partial(_make, coco_annotations.index(self.path, scratch, ("segmentation",)))
 
 
 def _make(
-    listed: annotations.Annotations, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+    listed: coco_annotations.Annotations, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
 ) -> list[LabelMaps]:
     entry, objects = listed.find(item.image_id)
     masks = (annotation["segmentation"] for annotation in objects)
-    return [segmentations.label_maps(entry, masks, data, pixels, listed.name)]
+    return [coco_masks.label_maps(entry, masks, data, pixels, listed.name)]

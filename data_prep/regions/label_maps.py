@@ -11,19 +11,20 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8, UInt16
 
-from data_prep.files import AnyPath
+from data_prep.dataset.inputs import Input
 from data_prep.images import BadImage
-from data_prep.regions import folder, png
-from data_prep.regions.layering import MAX_REGIONS
+from data_prep.regions import label_png, region_files
+from data_prep.regions.coco_masks import MAX_SIDE
+from data_prep.regions.mask_packing import MAX_REGIONS
 from data_prep.regions.region_source import MapMaker, fit
-from data_prep.regions.segmentations import MAX_SIDE
-from data_prep.sources.source import Input, Item
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 SUFFIXES = (".png", ".npy")
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelMaps:
+class LabelMapFolder:
     """One layer: the label maps of an image, in which every value except 0 is a region.
 
     PNG files hold one map: of gray values, of indices into a palette, or of colours, black being 0. NPY files hold
@@ -49,7 +50,7 @@ class LabelMaps:
         Raises:
           PrepError: the folder is missing.
         """
-        return folder.inputs(self.folder, SUFFIXES)
+        return region_files.inputs(self.folder, SUFFIXES)
 
     def ready(self, scratch: AnyPath) -> MapMaker:
         """Nothing has to be prepared.
@@ -57,7 +58,7 @@ class LabelMaps:
         Raises:
           PrepError: the folder is missing.
         """
-        folder.check(self.folder)
+        region_files.check(self.folder)
         return partial(self.make, self.folder)
 
     @staticmethod
@@ -85,11 +86,11 @@ def read(
     Raises:
       BadImage: there is no such file, or it is damaged or of another size.
     """
-    path = folder.find(maps, item.image_id, SUFFIXES)
-    content = folder.read(path)
+    path = region_files.find(maps, item.image_id, SUFFIXES)
+    content = region_files.read(path)
     if path.suffix == ".npy":
         return _read_npy(content, data, pixels, path.name), path.name
-    return png.read(content, data, pixels, path.name)[None], path.name
+    return label_png.read(content, data, pixels, path.name)[None], path.name
 
 
 def _numbered(values: np.ndarray, what: str) -> UInt16[np.ndarray, "height width"]:

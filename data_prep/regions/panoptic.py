@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from data_prep.files import AnyPath
+from data_prep.dataset.inputs import Input
 from data_prep.images import BadImage
-from data_prep.regions import annotations, folder, png, segmentations
-from data_prep.regions.layering import MAX_REGIONS
+from data_prep.regions import coco_annotations, coco_masks, label_png, region_files
+from data_prep.regions.mask_packing import MAX_REGIONS
 from data_prep.regions.region_source import LabelMaps, MapMaker, fit
-from data_prep.sources.source import Input, Item
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 _NUM_IDS = 1 << 24
 
@@ -46,21 +47,23 @@ class Panoptic:
         Raises:
           PrepError: the file or the folder is missing.
         """
-        return itertools.chain(annotations.inputs(self.path), folder.inputs(self.path.with_suffix(""), (".png",)))
+        return itertools.chain(
+            coco_annotations.inputs(self.path), region_files.inputs(self.path.with_suffix(""), (".png",))
+        )
 
     def ready(self, scratch: AnyPath) -> MapMaker:
-        """Parses the annotation file, see `data_prep.regions.annotations`.
+        """Parses the annotation file, see `data_prep.regions.coco_annotations`.
 
         Raises:
           PrepError: it is missing, is no JSON or not COCO-shaped, or the folder is missing.
         """
-        folder.check(self.path.with_suffix(""))
-        listed = annotations.index(self.path, scratch, ("file_name", "segments_info"))
+        region_files.check(self.path.with_suffix(""))
+        listed = coco_annotations.index(self.path, scratch, ("file_name", "segments_info"))
         return partial(_make, listed, self.path.with_suffix(""))
 
 
 def _make(
-    listed: annotations.Annotations,
+    listed: coco_annotations.Annotations,
     pngs: AnyPath,
     item: Item,
     data: bytes,
@@ -68,7 +71,7 @@ def _make(
 ) -> list[LabelMaps]:
     entry, found = listed.find(item.image_id)
     if not found:
-        height, width = segmentations.size(entry, listed.name)
+        height, width = coco_masks.size(entry, listed.name)
         return [fit(np.zeros((0, height, width), np.uint16), data, pixels, listed.name)]
     if len(found) > 1:
         raise BadImage(f"{listed.name} has {len(found)} annotations of the image, not one")
@@ -78,7 +81,7 @@ def _make(
     ids = [segment.get("id") if isinstance(segment, dict) else None for segment in segments]
     if not all(type(number) is int and 0 <= number < _NUM_IDS for number in ids):
         raise BadImage(f"{listed.name} has a segment of the image whose id is not between 0 and {_NUM_IDS - 1}")
-    colours = png.read(folder.read(pngs / name), data, pixels, name)
+    colours = label_png.read(region_files.read(pngs / name), data, pixels, name)
     if colours.ndim != 3:
         raise BadImage(f"{name} is not RGB")
     return [fit(_labels(colours, ids, name), data, pixels, name)]

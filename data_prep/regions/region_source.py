@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from data_prep import images
-from data_prep.files import AnyPath
-from data_prep.sources.source import Input, Item
+from data_prep.dataset.inputs import Input
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 LabelMaps = UInt16[np.ndarray, "maps height width"]
 

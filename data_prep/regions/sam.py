@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
 from data_prep.images import BadImage
-from data_prep.regions import folder, segmentations
+from data_prep.regions import coco_masks, region_files
 from data_prep.regions.region_source import LabelMaps, MapMaker
-from data_prep.sources.source import Input, Item
+from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 SUFFIX = ".json"
 
@@ -42,7 +43,7 @@ class Sam:
         Raises:
           PrepError: the folder is missing.
         """
-        return iter(()) if self.folder is None else folder.inputs(self.folder, (SUFFIX,))
+        return iter(()) if self.folder is None else region_files.inputs(self.folder, (SUFFIX,))
 
     def ready(self, scratch: AnyPath) -> MapMaker:
         """Nothing has to be prepared.
@@ -51,7 +52,7 @@ class Sam:
           PrepError: the folder is missing.
         """
         if self.folder is not None:
-            folder.check(self.folder)
+            region_files.check(self.folder)
         return partial(_make, self.folder)
 
 
@@ -61,14 +62,14 @@ def _make(
     if jsons is None:
         what, text = PurePosixPath(item.image_id).with_suffix(SUFFIX).name, _beside(item)
     else:
-        path = folder.find(jsons, item.image_id, (SUFFIX,))
-        what, text = path.name, folder.read(path)
-    parsed = segmentations.parse(text, what)
+        path = region_files.find(jsons, item.image_id, (SUFFIX,))
+        what, text = path.name, region_files.read(path)
+    parsed = coco_masks.parse(text, what)
     masks = parsed.get("annotations")
     if not isinstance(masks, list) or not all(isinstance(mask, dict) and "segmentation" in mask for mask in masks):
         raise BadImage(f"{what} has no list 'annotations' of entries with 'segmentation'")
     of_masks = (mask["segmentation"] for mask in masks)
-    return [segmentations.label_maps(parsed.get("image"), of_masks, data, pixels, what)]
+    return [coco_masks.label_maps(parsed.get("image"), of_masks, data, pixels, what)]
 
 
 def _beside(item: Item) -> bytes:

@@ -6,15 +6,15 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from data_prep.files import AnyPath
 from data_prep.images import BadImage
-from data_prep.regions.label_maps import LabelMaps, read
+from data_prep.regions.label_maps import LabelMapFolder, read
 from data_prep.regions.region_source import fit
 from data_prep.sources.source import Item
+from data_prep.storage.paths import AnyPath
 
 
 @dataclasses.dataclass(frozen=True)
-class Semantic(LabelMaps):
+class Semantic(LabelMapFolder):
     """One layer: the class of each pixel, plus one, so that 0 says that it is not known.
 
     Unlike those of other layers, its numbers mean the same in all images, and an image need not have all of them.

@@ -8,13 +8,14 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from data_prep import files, reading
+from data_prep.dataset.metadata import read_skipped
+from data_prep.dataset.split import Split
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
-from data_prep.reading import Split
-from data_prep.sheet.page import DPI, Page
-from data_prep.sheet.panels import Shown
+from data_prep.sheet.canvas import DPI, Canvas
+from data_prep.sheet.panels import RecordPanels
 from data_prep.sheet.statistics import Statistics
+from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.paths import AnyPath
 
 # Lengths are in pixels.
 MARGIN = 28
@@ -39,7 +40,11 @@ def columns(num_layers: int, num_images: int) -> tuple[int, int]:
 
 
 def draw(
-    split: Split, metadata: dict[str, Any], statistics: Statistics, rows: Sequence[Sequence[Shown]], output: AnyPath
+    split: Split,
+    metadata: dict[str, Any],
+    statistics: Statistics,
+    rows: Sequence[Sequence[RecordPanels]],
+    output: AnyPath,
 ) -> None:
     num_layers = len(metadata["layers"])
     panel = max(one.shape[1] for row in rows for shown in row for one in shown.panels)
@@ -47,12 +52,12 @@ def draw(
     pitch = (panel + GAP) * (1 + num_layers) - GAP + SPACE
     width = max(HEADER_WIDTHS[num_layers > 0], pitch * len(rows[0]) - SPACE + 2 * MARGIN)
     heights = [2 * LINE + max(len(shown.panels[0]) for shown in row) + SPACE for row in rows]
-    skipped = skipped_lines(reading.skipped(split))
+    skipped = skipped_lines(read_skipped(split))
     top = MARGIN + 3 * LINE + (max(HISTOGRAM_HEIGHT, (num_layers + 3) * LINE) if num_layers else 0)
     height = top + sum(heights) + LINE * len(skipped) + MARGIN
     if height > MOST_PIXELS or width > MOST_PIXELS:
         raise PrepError(f"the picture would have {width}x{height} pixels, {MOST_PIXELS} a side at most; fewer --images")
-    page = Page(width, height)
+    page = Canvas(width, height)
     _draw_header(page, split, metadata, statistics)
     y = top
     for row, row_height in zip(rows, heights, strict=True):
@@ -66,11 +71,11 @@ def draw(
         y += row_height
     for number, line in enumerate(skipped):
         page.text(MARGIN, y + LINE * (number + 1) - 8, line, width - 2 * MARGIN, weight="normal" if number else "bold")
-    with files.replacing(output, output.parent) as out:
+    with atomic_write(output, output.parent) as out:
         page.figure.savefig(out, dpi=DPI, format="png", metadata={"Software": None})
 
 
-def _draw_header(page: Page, split: Split, metadata: dict[str, Any], statistics: Statistics) -> None:
+def _draw_header(page: Canvas, split: Split, metadata: dict[str, Any], statistics: Statistics) -> None:
     y = MARGIN + LINE - 8
     page.text(MARGIN, y, f"{split.name}, {split.split}", page.width - 2 * MARGIN, size=20, weight="bold")
     said = [f"images: {metadata['num_examples']:,}", f"skipped: {metadata['num_skipped']:,}"]
@@ -82,7 +87,7 @@ def _draw_header(page: Page, split: Split, metadata: dict[str, Any], statistics:
         _draw_histograms(page, statistics)
 
 
-def _draw_table(page: Page, y: int, metadata: dict[str, Any], statistics: Statistics) -> None:
+def _draw_table(page: Canvas, y: int, metadata: dict[str, Any], statistics: Statistics) -> None:
     heads = {"mean": 330, "min": 400, "median": 485, "max": 565, "median pixels": 690, "covered": 775}
     page.text(MARGIN + heads["mean"], y, "regions of an image", 300, color=GRAY, ha="center")
     page.text(MARGIN, y + LINE, "layer", 200, color=GRAY)
@@ -109,7 +114,7 @@ def _draw_table(page: Page, y: int, metadata: dict[str, Any], statistics: Statis
         page.text(MARGIN, y, note, TABLE_WIDTH, color=GRAY, size=9)
 
 
-def _draw_histograms(page: Page, statistics: Statistics) -> None:
+def _draw_histograms(page: Canvas, statistics: Statistics) -> None:
     pitch = (page.width - 2 * MARGIN - TABLE_WIDTH) // 2
     sizes, counts = (
         page.axes(MARGIN + TABLE_WIDTH + number * pitch + 70, MARGIN, pitch - 80, HISTOGRAM_HEIGHT) for number in (0, 1)

@@ -8,14 +8,14 @@ from jaxtyping import Float64, UInt8, UInt16
 from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 
-from rmae_jax import records
+from data_prep.dataset import records
 
 OPACITY = 0.5  # of the regions' colours
 GOLDEN = 0.6180339887  # hues that many turns apart are all distinct
 
 
 @dataclasses.dataclass(frozen=True)
-class Shown:
+class RecordPanels:
     """A photograph ready to be drawn.
 
     Attributes:
@@ -29,7 +29,7 @@ class Shown:
     panels: tuple[UInt8[np.ndarray, "h w 3"], ...]
 
 
-def prepare(record: records.Record, metadata: dict[str, Any], width: int) -> Shown:
+def prepare(record: records.Record, metadata: dict[str, Any], width: int) -> RecordPanels:
     """Draws the panels of one record, each within a square of `width`."""
     pixels = records.decode_image(record.image)
     if pixels.shape[:2] != (record.height, record.width):
@@ -53,7 +53,7 @@ def prepare(record: records.Record, metadata: dict[str, Any], width: int) -> Sho
         several = f" in {own.sum()} maps" if own.sum() > 1 else ""
         captions.append(f"{described['name']}: {total:,}{several}")
         panels.append(draw_regions(photograph, maps[own]))
-    return Shown(record.image_id, tuple(captions), tuple(panels))
+    return RecordPanels(record.image_id, tuple(captions), tuple(panels))
 
 
 def draw_regions(

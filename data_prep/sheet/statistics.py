@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from rmae_jax import records
+from data_prep.dataset import records
 
 
 @dataclasses.dataclass(frozen=True)

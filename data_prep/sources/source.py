@@ -3,25 +3,11 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from data_prep import files
-from data_prep.files import AnyPath
-from data_prep.remote import Status
-
-
-class Input(NamedTuple):
-    """A file that a dataset is made from, and how to notice that it changed.
-
-    Attributes:
-      name: path of the file, below the folder that it was found in where there is one.
-      size: in bytes; -1 if the file is not there.
-      modified: time of the last change, in nanoseconds since 1970.
-    """
-
-    name: str
-    size: int
-    modified: int
+from data_prep.dataset.inputs import Input
+from data_prep.storage.paths import AnyPath, file_status, file_statuses
+from data_prep.storage.remote import Status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +69,12 @@ def unreadable(reason: str) -> bytes:
 
 def input_file(path: AnyPath, name: str) -> Input:
     """Looks a file up."""
-    return _input(name, files.status(path))
+    return _input(name, file_status(path))
 
 
 def input_files(folder: AnyPath, names: Sequence[str]) -> Iterator[Input]:
     """Looks files below a folder up."""
-    return map(_input, names, files.statuses(folder, names))
+    return map(_input, names, file_statuses(folder, names))
 
 
 def _input(name: str, status: os.stat_result | Status | None) -> Input:

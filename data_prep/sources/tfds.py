@@ -5,10 +5,10 @@ the workers need it not.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
-import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from data_prep import files
+from data_prep.dataset import records, tfrecord
+from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError, one_line
-from data_prep.files import AnyPath
-from data_prep.remote import RemotePath
-from data_prep.sources.pieces import Counted, Piece
-from data_prep.sources.source import Input, Item, input_file, unreadable
-from rmae_jax import records, tfrecord
+from data_prep.sources.shard_ranges import ShardList, ShardRange
+from data_prep.sources.source import Item, input_file, unreadable
+from data_prep.storage.paths import AnyPath, parse_path
+from data_prep.storage.remote import RemotePath
 
 INFO = "dataset_info.json"
 IDS = ("image_id", "image/filename", "file_name", "filename", "image/id", "id")  # the first that there is
@@ -51,19 +51,19 @@ class Fields:
 class Examples:
     """Consecutive examples of a split; a slice of a source."""
 
-    pieces: tuple[Piece, ...]
+    ranges: tuple[ShardRange, ...]
     split: str
     fields: Fields
     array_record: bool
 
     def __len__(self) -> int:
-        return sum(map(len, self.pieces))
+        return sum(map(len, self.ranges))
 
     def __iter__(self) -> Iterator[Item]:
         read = _array_records if self.array_record else _tfrecords
-        for piece in self.pieces:
-            for index, data in enumerate(read(piece), piece.start):
-                yield self._item(data, f"{self.split}/{piece.number:05d}-{index:06d}")
+        for range_ in self.ranges:
+            for index, data in enumerate(read(range_), range_.start):
+                yield self._item(data, f"{self.split}/{range_.number:05d}-{index:06d}")
 
     def _item(self, data: bytes, place: str) -> Item:
         """What is wrong with an example only its `read` tells: the others are not affected."""
@@ -97,7 +97,7 @@ class Tfds:
     kind: ClassVar[str] = "tfds"
     folder: AnyPath
     classes: tuple[str, ...]
-    shards: Counted
+    shards: ShardList
     split: str
     fields: Fields
     array_record: bool
@@ -151,8 +151,8 @@ def open_tfds(spec: str, data_dir: AnyPath | None = None) -> Tfds:
         raise PrepError(f"{folder}: {file_format} files are not read; prepare it with file_format='array_record'")
     if file_format == "array_record" and isinstance(folder, RemotePath):
         raise PrepError(f"{folder}: array_record files are read from local disks only; copy the folder to one")
-    shards = Counted(
-        tuple(files.path(os.fspath(path)) for path in info.splits[split].filepaths),
+    shards = ShardList(
+        tuple(parse_path(os.fspath(path)) for path in info.splits[split].filepaths),
         tuple(info.splits[split].shard_lengths),
     )
     missing = [path for path in shards.paths if not path.is_file()]
@@ -163,7 +163,7 @@ def open_tfds(spec: str, data_dir: AnyPath | None = None) -> Tfds:
     return _of_features(folder, shards, split, features, file_format == "array_record")
 
 
-def _of_features(folder: AnyPath, shards: Counted, split: str, features: dict[str, Any], array_record: bool) -> Tfds:
+def _of_features(folder: AnyPath, shards: ShardList, split: str, features: dict[str, Any], array_record: bool) -> Tfds:
     """Chooses the features; only those at the top level are looked at."""
     from tensorflow_datasets import features as kinds
 
@@ -192,14 +192,14 @@ def _of_features(folder: AnyPath, shards: Counted, split: str, features: dict[st
 
 def _find(where: str, data_dir: AnyPath | None) -> AnyPath:
     """The folder of a dataset."""
-    folder = files.path(where).expanduser()
+    folder = parse_path(where).expanduser()
     if (folder / INFO).is_file():
         return folder
     spelled = re.fullmatch(r"([a-zA-Z_]\w*)(?:/([\w.+-]+))?(?::((?:\d+|\*)(?:\.(?:\d+|\*)){2}))?", where)
     if spelled is None:
         raise PrepError(f"{where} is no folder that holds {INFO}, nor a name such as coco/2017:1.1.0; {_holds(folder)}")
     name, config, version = spelled.groups()
-    root = files.path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = parse_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if not (root / name).is_dir():
         raise PrepError(
             f"no dataset {name!r} in {root}, nor a folder {where} with {INFO}; prepare it, or give --tfds_dir; "
@@ -246,46 +246,34 @@ def _holds(folder: AnyPath) -> str:
     return f"{folder} holds {', '.join(names[:10]) or 'nothing'}{', ...' if len(names) > 10 else ''}"
 
 
-def _tfrecords(piece: Piece) -> Iterator[bytes]:
-    with piece.path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        offset = file.seek(0)
-        for index in range(piece.stop):
-            header = file.read(tfrecord.HEADER_BYTES)
-            # A frame ends with the crc of its data, so that of the length is found by framing the length.
-            if (
-                len(header) < tfrecord.HEADER_BYTES
-                or tfrecord.frame(header[:8])[-tfrecord.FOOTER_BYTES :] != header[8:]
-            ):
-                raise _damaged(piece, offset, "the length of an example is damaged" if header else "no more examples")
-            end = offset + struct.unpack("<Q", header[:8])[0] + tfrecord.FRAMING_BYTES
-            if end > size:
-                raise _damaged(piece, offset, f"cut short: {size - offset} bytes of {end - offset}")
-            if index >= piece.start:
-                try:
-                    data = tfrecord.unframe(header + file.read(end - offset - tfrecord.HEADER_BYTES))
-                except ValueError as error:
-                    raise _damaged(piece, offset, str(error)) from error
-                yield data
-            offset = file.seek(end)
+def _tfrecords(range_: ShardRange) -> Iterator[bytes]:
+    number = range_.start
+    try:
+        for _, data in itertools.islice(tfrecord.frames(range_.path, skip=range_.start), len(range_)):
+            yield data
+            number += 1
+    except tfrecord.FrameError as error:
+        raise _damaged(range_, error.offset, error.reason) from error
+    if number < range_.stop:
+        raise _damaged(range_, range_.path.stat().st_size, f"{number} examples, fewer than {INFO} says")
 
 
-def _array_records(piece: Piece) -> Iterator[bytes]:
+def _array_records(range_: ShardRange) -> Iterator[bytes]:
     from array_record.python.array_record_module import ArrayRecordReader
 
     try:
-        reader = ArrayRecordReader(str(piece.path), options="readahead_buffer_size:0", file_reader_buffer_size=1 << 15)
-        if reader.ok() and reader.num_records() < piece.stop:
-            raise _damaged(piece, 0, f"{reader.num_records()} examples, fewer than {INFO} says")
-        for start in range(piece.start, piece.stop, _BATCH) if reader.ok() else ():
-            yield from reader.read(start, min(start + _BATCH, piece.stop))
+        reader = ArrayRecordReader(str(range_.path), options="readahead_buffer_size:0", file_reader_buffer_size=1 << 15)
+        if reader.ok() and reader.num_records() < range_.stop:
+            raise _damaged(range_, 0, f"{reader.num_records()} examples, fewer than {INFO} says")
+        for start in range(range_.start, range_.stop, _BATCH) if reader.ok() else ():
+            yield from reader.read(start, min(start + _BATCH, range_.stop))
         reader.close()  # tells what is wrong with the file, if something is
     except RuntimeError as error:  # its message names the byte
-        raise OSError(f"{piece.path}: {one_line(error)}; copy it again") from error
+        raise OSError(f"{range_.path}: {one_line(error)}; copy it again") from error
 
 
-def _damaged(piece: Piece, offset: int, what: str) -> OSError:
-    return OSError(f"{piece.path}: byte {offset}: {what}; prepare or copy it again")
+def _damaged(range_: ShardRange, offset: int, what: str) -> OSError:
+    return OSError(f"{range_.path}: byte {offset}: {what}; prepare or copy it again")
 
 
 def _value(features: Mapping[str, Any], name: str, *kinds: str) -> Any:

@@ -20,11 +20,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from data_prep import files, images
+from data_prep import images
+from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError
-from data_prep.files import AnyPath
-from data_prep.sources.pieces import Counted, Piece
-from data_prep.sources.source import Input, Item, input_file, unreadable
+from data_prep.sources.shard_ranges import ShardList, ShardRange
+from data_prep.sources.source import Item, input_file, unreadable
+from data_prep.storage.paths import AnyPath, glob_files, parse_path, read_range, walk_files
 
 _JPEG = (".jpg", ".jpeg")
 _LONGEST_LABEL = 24  # bytes of a .cls, white space included
@@ -55,20 +56,20 @@ class Sample(NamedTuple):
 class Samples:
     """Consecutive samples with images; a slice of a source."""
 
-    pieces: tuple[Piece, ...]
+    ranges: tuple[ShardRange, ...]
 
     def __len__(self) -> int:
-        return sum(map(len, self.pieces))
+        return sum(map(len, self.ranges))
 
     def __iter__(self) -> Iterator[Item]:
-        for piece in self.pieces:
-            with_image = (sample for sample in scan(piece.path) if sample.image is not None)
-            number = piece.start
-            for sample in itertools.islice(with_image, piece.start, piece.stop):
-                yield _item(piece.path, sample)
+        for range_ in self.ranges:
+            with_image = (sample for sample in scan(range_.path) if sample.image is not None)
+            number = range_.start
+            for sample in itertools.islice(with_image, range_.start, range_.stop):
+                yield _item(range_.path, sample)
                 number += 1
-            if number < piece.stop:
-                raise OSError(f"{piece.path}: fewer images than it had when the job was planned; run again")
+            if number < range_.stop:
+                raise OSError(f"{range_.path}: fewer images than it had when the job was planned; run again")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class WebDataset:
 
     kind: ClassVar[str] = "webdataset"
     classes: ClassVar[tuple[str, ...]] = ()
-    files: Counted
+    files: ShardList
 
     @property
     def num_images(self) -> int:
@@ -108,7 +109,7 @@ def open_webdataset(spec: str) -> WebDataset:
         members of one sample that are apart.
     """
     paths = _find(spec)
-    return WebDataset(Counted(paths, tuple(map(_count, paths))))
+    return WebDataset(ShardList(paths, tuple(map(_count, paths))))
 
 
 def scan(path: AnyPath) -> Iterator[Sample]:
@@ -181,7 +182,7 @@ def _beside(path: AnyPath, sample: Sample, suffix: str) -> bytes:
 
 
 def _read(path: AnyPath, member: Member) -> bytes:
-    data = files.read_range(path, member.offset, member.size)
+    data = read_range(path, member.offset, member.size)
     if len(data) < member.size:
         raise OSError(f"{path}: {member.name} is cut short")
     return data
@@ -217,9 +218,9 @@ def _count(path: AnyPath) -> int:
 
 def _find(spec: str) -> tuple[AnyPath, ...]:
     """The tars that a specification names, each once."""
-    folder = files.path(spec)
+    folder = parse_path(spec)
     if folder.is_dir():
-        names = [PurePosixPath(name) for name in files.below(folder)]
+        names = [PurePosixPath(name) for name in walk_files(folder)]
         names = sorted(name for name in names if name.suffix == ".tar" and not name.name.startswith("."))
         if not names:
             raise PrepError(f"{spec}: no .tar files below this folder; give the folder or the pattern of the shards")
@@ -228,8 +229,8 @@ def _find(spec: str) -> tuple[AnyPath, ...]:
         raise PrepError(f"{spec}: only files can be read, not commands; copy the shards first")
     paths: list[AnyPath] = []
     for pattern in itertools.chain.from_iterable(map(_expand, spec.split("::"))):
-        plain = files.path(pattern)
-        found = [plain] if plain.is_file() else files.matching(pattern)
+        plain = parse_path(pattern)
+        found = [plain] if plain.is_file() else glob_files(pattern)
         if not found:
             raise PrepError(f"{pattern}: no such file; give the tar shards as a folder, or as train-{{000..127}}.tar")
         paths += found

@@ -2,9 +2,9 @@
 
 from rmae_jax.data.batches import batches, stream
 from rmae_jax.data.examples import center_examples
-from rmae_jax.data.labelled import LabelledExamples, labelled_batches, only_semantic
+from rmae_jax.data.labelled_examples import LabelledExamples, labelled_batches, only_semantic
 from rmae_jax.data.region_filter import RegionFilter
-from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
+from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
 __all__ = [
     "DatasetError",

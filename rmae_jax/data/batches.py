@@ -16,7 +16,7 @@ from absl import flags
 
 from rmae_jax.data.examples import Example, Examples, RandomExamples
 from rmae_jax.data.region_filter import RegionFilter
-from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
+from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
 # The kernels and decoders release Python's lock, the rest (about a tenth) does not: beyond this, take processes.
 _MAX_THREADS = 16

@@ -7,14 +7,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from rmae_jax import records
+from data_prep.dataset import records
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import random_resized_crop, whole
-from rmae_jax.data.kept import KEPT_BYTES, KeptRecords
 from rmae_jax.data.nearest import resize_nearest
+from rmae_jax.data.record_cache import CACHE_BYTES, RecordCache
 from rmae_jax.data.region_filter import RegionFilter
-from rmae_jax.data.regions import bitmask_dtype, sample_regions
-from rmae_jax.data.source import DatasetError, RecordError, TFRecordSource
+from rmae_jax.data.region_sampling import bitmask_dtype, sample_regions
+from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
 Example = dict[str, np.ndarray]
 
@@ -36,7 +36,7 @@ class Examples(Protocol):
 class RandomExamples:
     """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3).
 
-    The records of a small dataset are decoded once, see `rmae_jax.data.kept`.
+    The records of a small dataset are decoded once, see `rmae_jax.data.record_cache`.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class RandomExamples:
         image_size: int,
         num_regions: int,
         region_filter: RegionFilter | None = None,
-        kept_bytes: int = KEPT_BYTES,
+        cache_bytes: int = CACHE_BYTES,
     ):
-        """See `rmae_jax.data.batches` for the arguments, and `KeptRecords` for the last.
+        """See `rmae_jax.data.batches` for the arguments, and `RecordCache` for the last.
 
         Raises:
           DatasetError: regions are asked for and the dataset has none.
@@ -58,7 +58,7 @@ class RandomExamples:
             region_filter.check(image_size)
         self.source, self.image_size, self.num_regions = source, image_size, num_regions
         self.region_filter = region_filter
-        self._decode = KeptRecords(partial(decode, source, with_regions=num_regions > 0), len(source), kept_bytes)
+        self._decode = RecordCache(partial(decode, source, with_regions=num_regions > 0), len(source), cache_bytes)
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
         """Makes the example of one record; every random choice comes from `rng`.

@@ -52,9 +52,12 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
 
     # Imported here, so that a wrong flag is answered at once.
     from rmae_jax import loading
-    from rmae_jax.demo import page
-    from rmae_jax.demo.segmentation import Segmenter
+    from rmae_jax.demo import app
+    from rmae_jax.demo.segmenter import Segmenter
+    from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
+
+    silence_libraries()
 
     try:
         segmenter = Segmenter(loading.load(arguments.checkpoint)[0])
@@ -64,7 +67,7 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     compiler = threading.Thread(target=segmenter.compile_ahead, args=(stop,))
     compiler.start()
     try:
-        address = page.launch(page.build(segmenter), arguments.host, arguments.port)
+        address = app.launch(app.build(segmenter), arguments.host, arguments.port)
         if arguments.host not in LOOPBACK:
             print(OPEN.format(arguments.host, arguments.port))
         print(f"{address}  (Ctrl-C ends it)", flush=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rmae_jax.demo.segmentation import Click
+from rmae_jax.demo.segmenter import Click
 
 
 def board(picture: str, side: int, clicks: Sequence[Click]) -> str:

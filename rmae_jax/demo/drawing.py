@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from rmae_jax.completion import GRAY
-from rmae_jax.demo.segmentation import Click
+from rmae_jax.demo.segmenter import Click
 
 SMALLEST = 480  # side of a picture, in pixels
 FRAME = 4  # of marked patches, in pixels

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from data_prep import felzenszwalb, images
-from data_prep.photographs import PHOTOGRAPHS
+from data_prep.shipped_photographs import PHOTOGRAPHS
 from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import Crop, whole
 from rmae_jax.data.nearest import resize_nearest

@@ -1,18 +1,18 @@
-"""Judging a checkpoint: region completion, probes on frozen features, fine-tuning."""
+"""Evaluating a checkpoint: region completion, probes on frozen features, fine-tuning."""
 
-from rmae_jax.evaluate.completion import Completion
-from rmae_jax.evaluate.data import Data
+from rmae_jax.evaluate.completion import CompletionTask
+from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.evaluate.finetune import Finetune
 from rmae_jax.evaluate.knn import Knn
-from rmae_jax.evaluate.linear import Linear
-from rmae_jax.evaluate.segmentation import Segmentation
+from rmae_jax.evaluate.linear import LinearProbe
+from rmae_jax.evaluate.segmentation import SegmentationProbe
 
 TASKS = {
-    "completion": Completion,
+    "completion": CompletionTask,
     "knn": Knn,
-    "linear": Linear,
-    "segmentation": Segmentation,
+    "linear": LinearProbe,
+    "segmentation": SegmentationProbe,
     "finetune": Finetune,
 }
 
-__all__ = ["TASKS", "Completion", "Data", "Finetune", "Knn", "Linear", "Segmentation"]
+__all__ = ["TASKS", "CompletionTask", "EvaluationData", "Finetune", "Knn", "LinearProbe", "SegmentationProbe"]

@@ -34,7 +34,10 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here: a missing task is answered at once.
     from rmae_jax.data import DatasetError
     from rmae_jax.evaluate import TASKS as classes
+    from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
+
+    silence_libraries()
 
     _add_options(parser, classes[name])
     arguments = parser.parse_args(argv)
@@ -76,9 +79,9 @@ def _add_options(parser: argparse.ArgumentParser, task: type) -> None:
 def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     from rmae_jax import loading
     from rmae_jax.data import TFRecordSource
-    from rmae_jax.evaluate import Data, results
+    from rmae_jax.evaluate import EvaluationData, results
     from rmae_jax.model import at_size
-    from rmae_jax.training.config import names
+    from rmae_jax.training.recipe import names
 
     layers = names(arguments.region_layers)
     held = TFRecordSource(arguments.data, arguments.split, layers)
@@ -88,12 +91,12 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     if arguments.image_size is not None:
         model = at_size(model, arguments.image_size, arguments.image_size)
     report = _Phases()
-    looked_at = Data(train, held, arguments.seed, report)
+    data = EvaluationData(train, held, arguments.seed, report)
     try:
-        found = task(model, looked_at)
+        found = task(model, data)
     finally:
         report.close()
-    path = results.write(run, config, results.entry(name, task, model, step, looked_at, found))
+    path = results.write(run, config, results.entry(name, task, model, step, data, found))
     return f"{json.dumps(found, indent=2)}\n{name} of step {step} is in {path}"
 
 

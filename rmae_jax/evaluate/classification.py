@@ -6,9 +6,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, UInt8
 
-from rmae_jax import data
-from rmae_jax.data import TFRecordSource
-from rmae_jax.evaluate.data import steps_of
+from rmae_jax.data import TFRecordSource, labelled_batches
+from rmae_jax.evaluate.evaluation_data import steps_of
 
 Predict = Callable[[UInt8[np.ndarray, "batch size size 3"]], Int[Array, " batch"]]
 
@@ -27,6 +26,6 @@ def learning_rate(base_lr: float, batch_size: int, warmup: int, steps: int) -> o
 def top1(predict: Predict, held: TFRecordSource, image_size: int, batch_size: int) -> float:
     """The part of photographs (centre crops) whose class is predicted."""
     right = 0
-    for batch in data.labelled_batches(held, image_size=image_size, batch_size=min(batch_size, 256)):
+    for batch in labelled_batches(held, image_size=image_size, batch_size=min(batch_size, 256)):
         right += int((np.asarray(predict(batch["images"])) == batch["label"]).sum())
     return right / len(held)

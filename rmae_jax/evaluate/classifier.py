@@ -6,8 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from rmae_jax.model.blocks import Block
+from rmae_jax.model.encoder import PixelEncoder
 from rmae_jax.model.layers import LayerNorm
-from rmae_jax.model.pixels import PixelEncoder
 
 
 class Classifier(nnx.Module):

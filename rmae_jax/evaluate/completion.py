@@ -12,9 +12,9 @@ from scipy import ndimage
 from rmae_jax.completion import complete, regions_to_complete, repeated
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
-from rmae_jax.evaluate.data import Data
-from rmae_jax.evaluate.scores import boundary, boundary_f, iou
+from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.model import RMAE, Mask
+from rmae_jax.segmentation_scores import boundary, boundary_f, iou
 
 VISIBLE_RATIOS = (0.05, 0.1, 0.25, 0.5)
 SCORES = ("iou", "boundary_f")
@@ -33,7 +33,7 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class Completion:
+class CompletionTask:
     """Completes regions of held-out photographs from 5 to 50 % of the patches.
 
     Of each photograph (centre crop), up to K regions that cover 1-90 % of it are asked for, drawn by (seed, record),
@@ -49,7 +49,7 @@ class Completion:
 
     limit: int = 0
 
-    def __call__(self, model: RMAE, looked_at: Data) -> dict[str, dict[str, float | int | None]]:
+    def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, dict[str, float | int | None]]:
         """Judges on `held`, with the true regions in its chosen layers; `train` is not looked at.
 
         Returns:
@@ -61,7 +61,7 @@ class Completion:
           ValueError: the model has no region branch.
           DatasetError: the photographs have no regions, or are damaged.
         """
-        held, seed = looked_at.held, looked_at.seed
+        held, seed = data.held, data.seed
         if model.config.objective == "mae":
             raise ValueError('region completion needs a region branch; the "mae" objective has none')
         if not held.layer_ids:
@@ -69,13 +69,13 @@ class Completion:
         scores = {ratio: {pair: [] for pair in itertools.product(METHODS, SCORES)} for ratio in VISIBLE_RATIOS}
         records = range(min(self.limit, len(held)) if self.limit else len(held))
         for first in records[::BATCH_SIZE]:
-            looked_at.report(first, len(records))
+            data.report(first, len(records))
             asked = [_question(held, record, model, seed) for record in records[first : first + BATCH_SIZE]]
             asked = [question for question in asked if len(question.regions)]
             for ratio in VISIBLE_RATIOS if asked else ():
                 for question, completed, hidden in _completed(model, asked, ratio):
                     _judge(question, completed, hidden, scores[ratio])
-        looked_at.report(len(records), len(records))
+        data.report(len(records), len(records))
         if not any(scores[VISIBLE_RATIOS[-1]]["model", "iou"]):
             raise DatasetError(f"{held.folder}: split {held.split!r} has no regions of 1 to 90 % of an image")
         return {f"{ratio:.0%}": _summary(of_ratio) for ratio, of_ratio in scores.items()}

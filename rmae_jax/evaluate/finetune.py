@@ -10,11 +10,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from rmae_jax import data
+from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
 from rmae_jax.evaluate.classifier import Classifier, is_decayed, layer_scales
-from rmae_jax.evaluate.data import Data, num_classes
-from rmae_jax.evaluate.mixing import draw_weights
+from rmae_jax.evaluate.evaluation_data import EvaluationData, num_classes
+from rmae_jax.evaluate.mixup import draw_weights
 from rmae_jax.model import RMAE, normalize
 
 
@@ -47,7 +47,7 @@ class Finetune:
     cutmix: float = 1.0
     label_smoothing: float = 0.1
 
-    def __call__(self, model: RMAE, looked_at: Data) -> dict[str, float | int]:
+    def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Trains on `train`, judges on centre crops of `held`; the model itself stays as it is.
 
         Returns:
@@ -59,9 +59,9 @@ class Finetune:
         """
         if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
             raise ValueError(f"drop_path is {self.drop_path}, layer_decay {self.layer_decay}; both are fractions")
-        train, held, size, seed = looked_at.train, looked_at.held, model.config.image_size, looked_at.seed
+        train, held, size, seed = data.train, data.held, model.config.image_size, data.seed
         batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held)
-        batches = data.stream(data.LabelledExamples(train, size), seed=seed, batch_size=batch_size)
+        batches = stream(LabelledExamples(train, size), seed=seed, batch_size=batch_size)
         classifier = Classifier(model.encoder, classes, self.drop_path, rngs=nnx.Rngs(seed))
         graphdef, params = nnx.split(classifier)
         params = nnx.to_pure_dict(params)
@@ -81,11 +81,11 @@ class Finetune:
 
         opt_state = optimizer.init(params)
         for done in range(steps):
-            looked_at.report(done, steps)
+            data.report(done, steps)
             batch = next(batches)
             weights = draw_weights(np.random.default_rng((seed, done)), size, self.mixup, self.cutmix)
             params, opt_state = step(params, opt_state, done, batch["images"], batch["label"].astype(np.int32), weights)
-        looked_at.report(steps, steps)
+        data.report(steps, steps)
         tuned = nnx.merge(graphdef, params)
         return {"top1": top1(partial(_predict, tuned), held, size, batch_size), "num_classes": classes}
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int64
 
-from rmae_jax.evaluate.data import Data
-from rmae_jax.evaluate.pooled import pooled_features
+from rmae_jax.evaluate.evaluation_data import EvaluationData
+from rmae_jax.evaluate.pooled_features import pooled_features
 from rmae_jax.model import RMAE
 
 CHUNK = 1024  # photographs compared with all others at once
@@ -26,7 +26,7 @@ class Knn:
     temperature: float = 0.07
     pool: str = "mean"
 
-    def __call__(self, model: RMAE, looked_at: Data) -> dict[str, float | int]:
+    def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Classifies `held` by its neighbours in `train`.
 
         Returns:
@@ -38,8 +38,8 @@ class Knn:
         """
         if self.k < 1 or self.temperature <= 0:
             raise ValueError(f"k is {self.k} and temperature {self.temperature}; both must be positive")
-        known, labels = pooled_features(model, looked_at.train, self.pool, looked_at.report)
-        asked, truth = pooled_features(model, looked_at.held, self.pool, looked_at.report)
+        known, labels = pooled_features(model, data.train, self.pool, data.report)
+        asked, truth = pooled_features(model, data.held, self.pool, data.report)
         chosen = vote(known, labels, asked, min(self.k, len(known)), self.temperature)
         return {"top1": float((chosen == truth).mean()), "num_classes": int(max(labels.max(), truth.max())) + 1}
 

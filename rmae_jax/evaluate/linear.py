@@ -7,16 +7,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, UInt8
 
-from rmae_jax import data
+from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
-from rmae_jax.evaluate.data import Data, num_classes
-from rmae_jax.evaluate.pooled import named_pool
+from rmae_jax.evaluate.evaluation_data import EvaluationData, num_classes
+from rmae_jax.evaluate.pooled_features import named_pool
 from rmae_jax.evaluate.probe import chosen_tokens, train_head
 from rmae_jax.model import RMAE
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class LinearProbe:
     """MAE's protocol (appendix A.1): batch normalisation without scale and shift, a linear layer, LARS without weight
     decay, random resized crops and flips.
 
@@ -34,7 +34,7 @@ class Linear:
     base_lr: float = 0.1
     pool: str = "cls"
 
-    def __call__(self, model: RMAE, looked_at: Data) -> dict[str, float | int]:
+    def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Trains the layer on `train`, judges it on centre crops of `held`.
 
         Returns:
@@ -45,22 +45,22 @@ class Linear:
           DatasetError: a record is damaged or its class not known.
         """
         choose = named_pool(self.pool)
-        train, held, size = looked_at.train, looked_at.held, model.config.image_size
-        examples = data.LabelledExamples(train, size)
+        train, held, size = data.train, data.held, model.config.image_size
+        examples = LabelledExamples(train, size)
         batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held)
         steps, warmup = durations(self.epochs, self.warmup_epochs, train, batch_size)
         schedule = learning_rate(self.base_lr, batch_size, warmup, steps)
         head = train_head(
             model.encoder,
-            data.stream(examples, seed=looked_at.seed, batch_size=batch_size),
+            stream(examples, seed=data.seed, batch_size=batch_size),
             choose=choose,
             label="label",
             loss=cross_entropy,
             num_classes=classes,
             optimizer=optax.lars(schedule, trust_ratio_mask=(True, False)),  # of kernel and bias
             steps=steps,
-            seed=looked_at.seed,
-            report=looked_at.report,
+            seed=data.seed,
+            report=data.report,
         )
 
         def predict(images: UInt8[np.ndarray, "batch size size 3"]) -> Int[Array, " batch"]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from rmae_jax.data.examples import Example
 from rmae_jax.model import normalize
-from rmae_jax.model.pixels import PixelEncoder
+from rmae_jax.model.encoder import PixelEncoder
 
 MOMENTUM, EPSILON = 0.1, 1e-6  # of the running statistics
 

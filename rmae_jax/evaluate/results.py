@@ -9,14 +9,16 @@ from typing import Any
 import ml_collections
 
 from rmae_jax.data import TFRecordSource
-from rmae_jax.evaluate.data import Data
+from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.model import RMAE
 
 IDENTITY = ("task", "step", "options", "image_size", "seed", "data")
 VERSIONS = ("rmae-jax", "jax", "flax", "numpy")
 
 
-def entry(name: str, task: Any, model: RMAE, step: int, looked_at: Data, results: dict[str, Any]) -> dict[str, Any]:
+def entry(
+    name: str, task: Any, model: RMAE, step: int, data: EvaluationData, results: dict[str, Any]
+) -> dict[str, Any]:
     """What is kept of one evaluation.
 
     Args:
@@ -24,17 +26,17 @@ def entry(name: str, task: Any, model: RMAE, step: int, looked_at: Data, results
       task: with its options.
       model: that was judged.
       step: of the checkpoint.
-      looked_at: with the seed and the dataset's splits, whose fingerprints are kept.
+      data: with the seed and the dataset's splits, whose fingerprints are kept.
       results: of the task.
     """
-    splits = {"train": looked_at.train, "held": looked_at.held}
+    splits = {"train": data.train, "held": data.held}
     return {
         "task": name,
         "step": step,
         "results": results,
         "options": dataclasses.asdict(task),
         "image_size": model.config.image_size,
-        "seed": looked_at.seed,
+        "seed": data.seed,
         "data": {role: _describe(source) for role, source in splits.items()},
         "versions": {package: metadata.version(package) for package in VERSIONS},
     }

@@ -8,15 +8,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from rmae_jax import data
-from rmae_jax.evaluate.data import Data, num_dense_classes, steps_of
+from rmae_jax.data import LabelledExamples, labelled_batches, only_semantic, stream
+from rmae_jax.evaluate.evaluation_data import EvaluationData, num_dense_classes, steps_of
 from rmae_jax.evaluate.probe import Chosen, Head, Tokens, chosen_tokens, train_head
-from rmae_jax.evaluate.scores import class_iou, confusion
 from rmae_jax.model import RMAE
+from rmae_jax.segmentation_scores import class_iou, confusion
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
+class SegmentationProbe:
     """A linear layer on each patch's token, whose logits are laid bilinearly over the image; mean IoU.
 
     Trained on random resized crops, judged on centre crops. Pixels whose class is not known do not count.
@@ -31,7 +31,7 @@ class Segmentation:
     batch_size: int = 64
     base_lr: float = 1e-2
 
-    def __call__(self, model: RMAE, looked_at: Data) -> dict[str, float | int]:
+    def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Trains the layer on `train`, judges it on `held`.
 
         Returns:
@@ -40,26 +40,26 @@ class Segmentation:
         Raises:
           DatasetError: the splits do not say the class of each pixel, or are damaged.
         """
-        train, held = map(data.only_semantic, (looked_at.train, looked_at.held))
+        train, held = map(only_semantic, (data.train, data.held))
         size = model.config.image_size
-        examples = data.LabelledExamples(train, size, dense=True)
+        examples = LabelledExamples(train, size, dense=True)
         classes, batch_size = num_dense_classes(train, held), min(self.batch_size, len(train))
         steps = steps_of(self.epochs, train, batch_size)
         schedule = optax.cosine_decay_schedule(self.base_lr * batch_size / 256, steps)
         head = train_head(
             model.encoder,
-            data.stream(examples, seed=looked_at.seed, batch_size=batch_size),
+            stream(examples, seed=data.seed, batch_size=batch_size),
             choose=patch_tokens,
             label="classes",
             loss=dense_loss,
             num_classes=classes,
             optimizer=optax.adam(schedule),
             steps=steps,
-            seed=looked_at.seed,
-            report=looked_at.report,
+            seed=data.seed,
+            report=data.report,
         )
         counts = np.zeros((classes, classes), np.int64)
-        for batch in data.labelled_batches(held, image_size=size, batch_size=batch_size, dense=True):
+        for batch in labelled_batches(held, image_size=size, batch_size=batch_size, dense=True):
             tokens = chosen_tokens(model.encoder, jnp.asarray(batch["images"]), patch_tokens)
             predicted = np.asarray(_predict(head, tokens, size))
             counts += confusion(predicted, batch["classes"].astype(np.int64) - 1, classes)

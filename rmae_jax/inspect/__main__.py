@@ -42,7 +42,10 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here, so that a wrong flag is answered at once.
     from data_prep import progress
     from rmae_jax.inspect import write_page
+    from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
+
+    silence_libraries()
 
     report = progress.reporter("step")
     try:

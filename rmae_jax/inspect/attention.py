@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from rmae_jax.encoding import as_input
-from rmae_jax.inspect.drawing import panels, show, styled
+from rmae_jax.feature_extraction import as_input
+from rmae_jax.inspect.figures import panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.model import RMAE, at_size
-from rmae_jax.model.attention import attention_weights as weights_of
 from rmae_jax.model.blocks import run_stack
-from rmae_jax.model.pixels import PixelEncoder
+from rmae_jax.model.encoder import PixelEncoder
+from rmae_jax.model.ops.attention import attention_weights as weights_of
 
 COLUMNS = 4
 

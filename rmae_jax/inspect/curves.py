@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.drawing import ACCENTS, INK, PANEL, styled
+from rmae_jax.inspect.figures import ACCENTS, INK, PANEL, styled
 from rmae_jax.training import metrics
 
 

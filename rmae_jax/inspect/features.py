@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmae_jax.encoding import features
+from rmae_jax.feature_extraction import features
 from rmae_jax.model import RMAE
 
 PatchFeatures = Float[np.ndarray, "rows columns features"]

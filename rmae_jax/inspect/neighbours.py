@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.drawing import ACCENTS, panels, show, styled
 from rmae_jax.inspect.features import OfSeveral, cosine
+from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.similarity import Patch, check_patch, mark
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.drawing import panels, show, styled
 from rmae_jax.inspect.features import OfSeveral, PatchFeatures
+from rmae_jax.inspect.figures import panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 
 COMPONENTS = 3  # red, green, blue

@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from rmae_jax.encoding import as_input
-from rmae_jax.inspect.drawing import ACCENTS, PANEL, show, styled
+from rmae_jax.feature_extraction import as_input
 from rmae_jax.inspect.features import cosine
+from rmae_jax.inspect.figures import ACCENTS, PANEL, show, styled
 from rmae_jax.inspect.photographs import Photograph
-from rmae_jax.inspect.regions import Regions, masks
+from rmae_jax.inspect.region_completion import Regions, masks
 from rmae_jax.model import RMAE, Mask, at_size
 
 MOST_DRAWN = len(ACCENTS)
@@ -36,7 +36,7 @@ def region_queries(
     Args:
       model: with region queries: variant "length".
       photograph: any.
-      regions: of it; see `region_completion`.
+      regions: of it; see `complete_regions`.
       mask_ratio: the part of the patches that is hidden; by default the model's.
       seed: decides which.
 

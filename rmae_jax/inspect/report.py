@@ -7,9 +7,9 @@ from pathlib import Path
 from rmae_jax import loading
 from rmae_jax.inspect import captions
 from rmae_jax.inspect.curves import draw_losses
-from rmae_jax.inspect.page import Picture, Section, render
+from rmae_jax.inspect.html_page import Picture, Section, render
 from rmae_jax.inspect.photographs import LONGEST_ASPECT, Photograph, check_size, load_photographs
-from rmae_jax.inspect.sections import Page, Report
+from rmae_jax.inspect.sections import PageSections, Report
 from rmae_jax.model import RMAE
 
 OBJECTIVES = {"mae": "MAE: pixels", "rae": "RAE: regions", "rmae": "R-MAE: pixels and regions"}
@@ -57,7 +57,7 @@ def write_page(
     size = config.model.image_size if image_size is None else image_size
     check_size(size, config.model.patch_size)
     photographs = load_photographs(images, size, config.model.patch_size)
-    sections = [_training(run, step), *Page(model, photographs, mask_ratio, seed, block, report).sections()]
+    sections = [_training(run, step), *PageSections(model, photographs, mask_ratio, seed, block, report).sections()]
     facts = _facts(run, step, model, photographs, size, mask_ratio, seed)
     text = render(f"What {run.resolve().name} has learned", facts, json.dumps(config.to_dict(), indent=2), sections)
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -5,20 +5,20 @@ from collections.abc import Callable, Sequence
 from rmae_jax.inspect import captions
 from rmae_jax.inspect.attention import attention_maps, draw_attention
 from rmae_jax.inspect.features import PatchFeatures, image_features, patch_features
+from rmae_jax.inspect.html_page import Picture, Section
 from rmae_jax.inspect.neighbours import draw_nearest_images, draw_nearest_patches, nearest_images, nearest_patches
-from rmae_jax.inspect.page import Picture, Section
 from rmae_jax.inspect.pca import draw_pca, pca_colours, principal_components
 from rmae_jax.inspect.photographs import Photograph
-from rmae_jax.inspect.pixels import draw_reconstruction, reconstruction
 from rmae_jax.inspect.queries import draw_query_similarity, query_similarity, region_queries, why_no_queries
-from rmae_jax.inspect.regions import RegionCompletion, draw_region_completion, region_completion
+from rmae_jax.inspect.reconstruction import draw_reconstruction, reconstruct
+from rmae_jax.inspect.region_completion import RegionCompletion, complete_regions, draw_region_completion
 from rmae_jax.inspect.similarity import draw_patch_similarity, patch_similarity, spread_patches
 from rmae_jax.model import RMAE
 
 Report = Callable[[int, int], None]
 
 
-class Page:
+class PageSections:
     """The sections of a page, of one model and some photographs; each method makes one.
 
     Args:
@@ -79,7 +79,7 @@ class Page:
     def completions(self) -> list[RegionCompletion]:
         """Of each photograph."""
         if not self._completions:
-            self._completions = [region_completion(self.model, one, **self.masked) for one in self.photographs]
+            self._completions = [complete_regions(self.model, one, **self.masked) for one in self.photographs]
         return self._completions
 
     def reconstructions(self) -> Section:
@@ -90,7 +90,7 @@ class Page:
         text = [captions.RECONSTRUCTION, *[captions.NORMALISED] * self.model.config.norm_pix_loss]
         pictures = []
         for one in self.photographs:
-            made = reconstruction(self.model, one, **self.masked)
+            made = reconstruct(self.model, one, **self.masked)
             alt = f"{one.name}: the photograph, its visible patches, and the reconstruction"
             pictures.append(Picture(draw_reconstruction(one, made), one.name, alt))
         return Section(title, text, pictures)

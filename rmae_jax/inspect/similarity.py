@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rmae_jax.inspect.drawing import ACCENTS, panels, show, styled
 from rmae_jax.inspect.features import PatchFeatures, cosine
+from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
 from rmae_jax.inspect.photographs import Photograph
 
 Patch = tuple[int, int]

@@ -12,9 +12,9 @@ from flax import nnx
 
 from rmae_jax.interop import transformers
 from rmae_jax.interop.errors import InteropError
-from rmae_jax.interop.fit import check_variant, parts_that_fit
 from rmae_jax.interop.layout import FORMS, PARTS, StateDict, flat_params, parts_of
-from rmae_jax.interop.positions import scale_of_tables, stored_table
+from rmae_jax.interop.position_tables import scale_of_tables, stored_table
+from rmae_jax.interop.validate import check_variant, parts_that_fit
 from rmae_jax.model import RMAE
 
 FORMATS = {

@@ -13,7 +13,7 @@ import numpy as np
 
 from rmae_jax.interop.errors import InteropError, listed
 from rmae_jax.interop.layout import StateDict
-from rmae_jax.model.inputs import IMAGENET_MEAN, IMAGENET_STD
+from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 # Beginnings of names: MAE's, theirs.
 OUTER = {

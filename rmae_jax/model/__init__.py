@@ -1,12 +1,14 @@
 """The method: patches and masks, ViT blocks, the pixel branch, the region branch, and their sum."""
 
-from rmae_jax.model.inputs import denormalize, normalize, unpack_regions
+from rmae_jax.model.losses import region_probability
 from rmae_jax.model.masks import Mask, draw_masks
-from rmae_jax.model.regions import region_probability
+from rmae_jax.model.normalization import denormalize, normalize
+from rmae_jax.model.region_patches import unpack_regions
 from rmae_jax.model.resize import at_size
-from rmae_jax.model.rmae import RMAE, Outputs, Reconstruction
+from rmae_jax.model.rmae import BLOCKS, RMAE, Outputs, Reconstruction
 
 __all__ = [
+    "BLOCKS",
     "RMAE",
     "Mask",
     "Outputs",

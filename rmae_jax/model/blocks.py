@@ -10,7 +10,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Shaped
 
 from rmae_jax.model.attention import Attention, Tokens
-from rmae_jax.model.layers import LINEAR, LayerNorm, Linear, gelu
+from rmae_jax.model.execution import PLAIN, Execution, block_method
+from rmae_jax.model.layers import LayerNorm, Linear
+from rmae_jax.model.ops.activation_names import LINEAR
+from rmae_jax.model.ops.gelu import gelu
 
 
 class MLP(nnx.Module):
@@ -32,17 +35,20 @@ class MLP(nnx.Module):
 class Block(nnx.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)) with four times the width inside."""
 
-    def __init__(self, width: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, num_heads: int, *, execution: Execution = PLAIN, dtype: jnp.dtype, rngs: nnx.Rngs):
+        self.execution = execution
         self.norm1 = LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = Attention(width, num_heads, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, num_heads, implementation=execution.attention, dtype=dtype, rngs=rngs)
         self.norm2 = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.mlp = MLP(width, 4 * width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch out_tokens width"]:
-        """The output's tokens from `first` on; they see all tokens of the input."""
-        x = x[:, first:] + self.attention(self.norm1(x), first)
+    @block_method
+    def __call__(self, x: Tokens, *, first_query: int = 0) -> Float[Array, "batch out_tokens width"]:
+        """Computes the output's tokens from `first_query` on; they attend to all tokens of the input."""
+        x = x[:, first_query:] + self.attention(self.norm1(x), first_query=first_query)
         return x + self.mlp(self.norm2(x))
 
+    @block_method
     def mean(self, x: Tokens) -> Float[Array, "batch width"]:
         """The mean over the tokens of a call's output, at less cost."""
         x = x + self.attention(self.norm1(x))
@@ -52,13 +58,23 @@ class Block(nnx.Module):
 class Blocks(nnx.Module):
     """Blocks in a row, of which what follows needs a part: the last stands alone and computes that part."""
 
-    def __init__(self, width: int, depth: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.body = stack(partial(Block, width, num_heads, dtype=dtype), depth - 1, rngs) if depth > 1 else None
-        self.last = Block(width, num_heads, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        num_heads: int,
+        *,
+        execution: Execution = PLAIN,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        make = partial(Block, width, num_heads, dtype=dtype)
+        self.body = stack(make, depth - 1, execution, rngs) if depth > 1 else None
+        self.last = make(execution=execution, rngs=rngs)
 
-    def __call__(self, x: Tokens, first: int = 0) -> Float[Array, "batch out_tokens width"]:
-        """The output's tokens from `first` on."""
-        return self.last(self._before_last(x), first)
+    def __call__(self, x: Tokens, *, first_query: int = 0) -> Float[Array, "batch out_tokens width"]:
+        """Computes the output's tokens from `first_query` on."""
+        return self.last(self._before_last(x), first_query=first_query)
 
     def with_mean(self, x: Tokens) -> tuple[Tokens, Float[Array, "batch width"]]:
         """The output and its mean over the tokens; compiled, only what is used of the two is computed."""
@@ -69,22 +85,15 @@ class Blocks(nnx.Module):
         return x if self.body is None else run_stack(self.body, x)
 
 
-class Unrolled(nnx.Module):
-    """A stack whose modules `run_stack` puts one behind the other into the program, each compiled on its own."""
-
-    def __init__(self, blocks: nnx.Module):
-        self.blocks = blocks
-
-
-def stack(make: Callable[..., nnx.Module], depth: int, rngs: nnx.Rngs) -> nnx.Module:
-    """`depth` equal modules as one whose parameters have a leading axis: run by `run_stack`, in a loop."""
-    return jax.vmap(lambda key: make(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), depth))
+def stack(make: Callable[..., nnx.Module], depth: int, execution: Execution, rngs: nnx.Rngs) -> nnx.Module:
+    """Builds `depth` equal blocks as one whose parameters have a leading axis; `run_stack` runs it."""
+    keys = jax.random.split(rngs.params(), depth)
+    return jax.vmap(lambda key: make(execution=execution.in_loop(), rngs=nnx.Rngs(key)))(keys)
 
 
 def run_stack(
     blocks: nnx.Module, x: Shaped[Array, "batch tokens width"], *args: Shaped[Array, "..."]
 ) -> Shaped[Array, "batch tokens width"]:
-    """Applies the modules of a stack one after the other; `args` go to each of them."""
-    unroll = isinstance(blocks, Unrolled)
-    blocks = blocks.blocks if unroll else blocks
+    """Applies the blocks of a stack one after the other; `args` go to each of them."""
+    unroll = blocks.execution.unrolled
     return jax.lax.scan(lambda x, block: (block(x, *args), None), x, blocks, unroll=unroll)[0]

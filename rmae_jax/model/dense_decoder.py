@@ -5,10 +5,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.encoder import token_init
+from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes, reorder
 from rmae_jax.model.patches import Grid
-from rmae_jax.model.pixels import token_init
 
 
 class DenseDecoder(nnx.Module):
@@ -18,11 +19,21 @@ class DenseDecoder(nnx.Module):
     masked patches are slices of such a row instead of gathers.
     """
 
-    def __init__(self, in_width: int, width: int, depth: int, num_heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        in_width: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        *,
+        execution: Execution = PLAIN,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
         self.width = width
         self.embed = Linear(in_width, width, dtype=dtype, rngs=rngs)
         self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
-        self.blocks = Blocks(width, depth, num_heads, dtype=dtype, rngs=rngs)
+        self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -32,7 +43,7 @@ class DenseDecoder(nnx.Module):
         grid: Grid,
         *,
         order: Mask,
-        first: int,
+        first_token: int,
         hints: Float[Array, "batch patches width"] | None = None,
     ) -> Float[Array, "batch tokens width"]:
         """Fills in the patches that `mask` hides.
@@ -42,7 +53,7 @@ class DenseDecoder(nnx.Module):
           mask: what the encoder saw.
           grid: of the image.
           order: the patches of the result lie in this mask's order.
-          first: the first token of the result; 0 is cls, 1 the first patch. Tokens before it are not computed.
+          first_token: the first token of the result; 0 is cls, 1 the first patch. Tokens before it are not computed.
           hints: added to the patches, in the result's order.
         """
         x = self.embed(latent)
@@ -51,4 +62,5 @@ class DenseDecoder(nnx.Module):
         patches = patches + jnp.asarray(grid.positions(self.width))[order.permutation].astype(x.dtype)
         if hints is not None:
             patches = patches + hints
-        return self.norm(self.blocks(jnp.concatenate([x[:, :1], patches], axis=1), first))
+        tokens = jnp.concatenate([x[:, :1], patches], axis=1)
+        return self.norm(self.blocks(tokens, first_query=first_token))

@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes
 from rmae_jax.model.patches import Grid
@@ -43,13 +44,14 @@ class RegionEncoder(nnx.Module):
         depth: int,
         num_heads: int,
         *,
+        execution: Execution = PLAIN,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         self.channels = channels
         self.width = width
         self.patch_embed = Linear(channels * patch_size**2, width, dtype=dtype, rngs=rngs)
-        self.blocks = Blocks(width, depth, num_heads, dtype=dtype, rngs=rngs)
+        self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
 
     def __call__(self, patches: Float[Array, "batch regions visible pixels"], mask: Mask, grid: Grid) -> RegionFeatures:
         """Encodes the patches that `mask` leaves visible of each map, in its order.

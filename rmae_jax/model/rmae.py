@@ -8,16 +8,21 @@ import ml_collections
 from flax import nnx
 from jaxtyping import Array, Float
 
-from rmae_jax.model.check import check
+from rmae_jax.model.blocks import Block
 from rmae_jax.model.dense_decoder import DenseDecoder
+from rmae_jax.model.encoder import PixelEncoder
+from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import Linear
+from rmae_jax.model.losses import pixel_targets, region_loss
+from rmae_jax.model.map_decoder import MapDecoder
 from rmae_jax.model.masks import Mask, reorder, take
 from rmae_jax.model.patches import Grid, patchify
-from rmae_jax.model.pixels import PixelEncoder, pixel_targets
+from rmae_jax.model.query_decoder import ExpansionBlock, QueryBlock, QueryDecoder
 from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
-from rmae_jax.model.region_maps import MapDecoder
-from rmae_jax.model.region_queries import QueryDecoder
-from rmae_jax.model.regions import RegionPatches, Regions, region_loss
+from rmae_jax.model.region_patches import RegionPatches, Regions
+from rmae_jax.model.validate import check
+
+BLOCKS = (Block, QueryBlock, ExpansionBlock)  # the modules that an `Execution` applies to
 
 
 @jax.tree_util.register_dataclass
@@ -68,23 +73,25 @@ class RMAE(nnx.Module):
 
     Args:
       config: `config.model` of a recipe; see configs/rmae_b.py for its keys.
+      execution: how blocks run; by default plainly, with everything saved.
       rngs: keys of the initial weights.
 
     Raises:
       ValueError: the keys of `config` do not fit each other.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, *, rngs: nnx.Rngs):
+    def __init__(self, config: ml_collections.ConfigDict, *, execution: Execution = PLAIN, rngs: nnx.Rngs):
         check(config)
         self.config = ml_collections.FrozenConfigDict(config)
         dtype = _dtype(config.dtype)
-        options, patch = {"dtype": dtype, "rngs": rngs}, config.patch_size
+        layer, patch = {"dtype": dtype, "rngs": rngs}, config.patch_size
+        options = layer | {"execution": execution}
         sizes = (config.width, config.depth, config.num_heads)
         self.encoder = PixelEncoder(patch, *sizes, position_scale=config.position_scale, **options)
         if config.objective != "rae":
             sizes = (config.decoder_width, config.decoder_depth, config.decoder_num_heads)
             self.decoder = DenseDecoder(config.width, *sizes, **options)
-            self.pixel_head = Linear(config.decoder_width, 3 * patch**2, **options)
+            self.pixel_head = Linear(config.decoder_width, 3 * patch**2, **layer)
         if config.objective != "mae":
             width, heads = config.region_width, config.region_num_heads
             channels = config.num_regions if config.region_variant == "channel" else 1
@@ -97,7 +104,7 @@ class RMAE(nnx.Module):
             else:
                 self.region_decoder = MapDecoder(patch, channels, *sizes, **options)
             to_pixel = config.feeding_direction != "pixel_to_region"
-            self.region_feed = RegionFeed(width, config.decoder_width, **options) if to_pixel else None
+            self.region_feed = RegionFeed(width, config.decoder_width, **layer) if to_pixel else None
 
     def __call__(
         self,
@@ -176,11 +183,13 @@ class RMAE(nnx.Module):
         if config.objective != "rae":
             if features is not None and self.region_feed is not None:
                 hints = reorder(self.region_feed(features, region_mask), region_mask, mask)
-            first = 1 + masked_only * mask.num_visible  # token 0 is cls
-            pixel_pred = self.pixel_head(self.decoder(latent, mask, grid, order=mask, first=first, hints=hints))
+            first = 1 + mask.num_visible if masked_only else 1  # token 0 is cls
+            tokens = self.decoder(latent, mask, grid, order=mask, first_token=first, hints=hints)
+            pixel_pred = self.pixel_head(tokens)
         if config.objective != "mae":
-            first = 1 + masked_only * region_mask.num_visible
-            memory = self.region_memory(latent, mask, region_mask, grid, self.region_decoder.reads_from(first))
+            first = 1 + region_mask.num_visible if masked_only else 1
+            memory_start = self.region_decoder.first_memory_token(first)
+            memory = self.region_memory(latent, mask, region_mask, grid, memory_start)
             region_pred, queries = self.region_decoder(features, memory, first)
             memory = memory[:, -region_pred.shape[2] :]
         return {
@@ -192,13 +201,18 @@ class RMAE(nnx.Module):
         }
 
     def region_memory(
-        self, latent: Float[Array, "batch visible_and_cls width"], mask: Mask, region_mask: Mask, grid: Grid, first: int
+        self,
+        latent: Float[Array, "batch visible_and_cls width"],
+        mask: Mask,
+        region_mask: Mask,
+        grid: Grid,
+        first_token: int,
     ) -> Float[Array, "batch tokens region_width"]:
         """What the region decoder is told of each patch: of its pixels or, if those do not feed it, of its position."""
         if self.neck is not None:
-            return self.neck(latent, mask, grid, order=region_mask, first=first)
+            return self.neck(latent, mask, grid, order=region_mask, first_token=first_token)
         positions = jnp.asarray(grid.positions(self.config.region_width), latent.dtype)[region_mask.permutation]
-        return jnp.pad(positions, ((0, 0), (1, 0), (0, 0)))[:, first:]
+        return jnp.pad(positions, ((0, 0), (1, 0), (0, 0)))[:, first_token:]
 
     def _region_patches(self, regions: Regions | None) -> RegionPatches | None:
         if self.config.objective == "mae":

@@ -33,7 +33,10 @@ def main(argv: list[str]) -> None:
     """Reports as the flags say."""
     # Imported here, so that a wrong flag is answered at once.
     from rmae_jax.readiness import compare, tables
+    from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import ConfigError
+
+    silence_libraries()
 
     rows = []
     try:

@@ -3,7 +3,7 @@
 import ml_collections
 
 from rmae_jax.readiness.topologies import Topology
-from rmae_jax.training.config import REMAT
+from rmae_jax.training.recipe import REMAT
 
 ROOM = 0.95  # of the memory, for what an estimate may be wrong by
 

@@ -14,7 +14,7 @@ import ml_collections
 from rmae_jax.readiness import report, topologies
 from rmae_jax.readiness.advice import ladder
 from rmae_jax.readiness.topologies import Topology, TopologyError
-from rmae_jax.training import config as recipe
+from rmae_jax.training import recipe
 
 
 def check(config: ml_collections.ConfigDict, names: Sequence[str], num_examples: int) -> list[Topology]:
@@ -71,7 +71,7 @@ def compiled_elsewhere(config: dict, topology: Topology) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         request, result, complaints = (Path(folder, name) for name in ("request.json", "result.json", "stderr"))
         request.write_text(json.dumps({"config": config, "topology": topology.name}))
-        command = [sys.executable, "-m", "rmae_jax.readiness.step", request, result]
+        command = [sys.executable, "-m", "rmae_jax.readiness.compiled_step", request, result]
         with complaints.open("w") as stderr:
             code = subprocess.run(command, env=os.environ | topologies.ENVIRONMENT, stderr=stderr).returncode
         if not result.exists():

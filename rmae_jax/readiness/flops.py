@@ -9,7 +9,7 @@ import math
 import jax
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from rmae_jax.model.layers import sum_by_product
+from rmae_jax.model.ops.linear import sum_by_product
 
 _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 

@@ -4,7 +4,7 @@ import ml_collections
 
 from rmae_jax.readiness.advice import advise
 from rmae_jax.readiness.topologies import Topology
-from rmae_jax.training.config import durations, mesh_shape
+from rmae_jax.training.recipe import durations, mesh_shape
 
 # Of one core, for a photograph of COCO's size, JPEG to batch: python -m benchmarks.input_pipeline, November 2026.
 SECONDS_PER_IMAGE = 2.1e-3

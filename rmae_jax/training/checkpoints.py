@@ -14,14 +14,14 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
-from rmae_jax.training import hosts
+from rmae_jax.runtime import hosts
+from rmae_jax.runtime.library_internals import ORBAX_METADATA, ORBAX_UNFINISHED
 from rmae_jax.training.checksums import checksums
 from rmae_jax.training.step import TrainState
 
 T = TypeVar("T")
 KEEP = 3  # newest checkpoints of a run
 DAMAGED = ".damaged"  # ends the name of a folder that was set aside
-UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a folder that is being written, or deleted
 
 
 class CheckpointError(RuntimeError):
@@ -147,14 +147,14 @@ class Checkpoints:
         if hosts.is_first():
             for step in sorted(_steps(self._folder))[:-KEEP]:
                 # Renamed first: who is killed now leaves no half of a checkpoint.
-                self.path(step).rename(self.path(step).with_name(f"{step}{UNFINISHED}"))
+                self.path(step).rename(self.path(step).with_name(f"{step}{ORBAX_UNFINISHED}"))
             self._remove_unfinished()
 
     def _remember(self) -> None:
         hosts.remember(f"{self.last_good}; the same command goes on from there, on any number of hosts")
 
     def _remove_unfinished(self) -> None:
-        for path in self._folder.glob(f"*{UNFINISHED}*"):
+        for path in self._folder.glob(f"*{ORBAX_UNFINISHED}*"):
             shutil.rmtree(path, ignore_errors=True)  # what stays, as it is still being written, goes next time
 
     def _not_written(self, error: Exception) -> Exception:
@@ -243,7 +243,7 @@ def _everywhere(ok: bool) -> bool:
 
 def _recorded(folder: Path) -> dict[str, int] | None:
     """The checksums that were saved with a checkpoint, None if it is older than they are."""
-    custom = json.loads((folder / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+    custom = json.loads((folder / ORBAX_METADATA).read_text())["custom_metadata"]
     return custom["checksums"] if custom else None
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import ml_collections
 
-from data_prep import job, photographs
+from data_prep import job, shipped_photographs
 from rmae_jax.data import RegionFilter
 from rmae_jax.model.masks import num_visible_patches
-from rmae_jax.training import agreement, hosts
-from rmae_jax.training.config import names
+from rmae_jax.runtime import host_consistency, hosts
+from rmae_jax.training.recipe import names
 
 
 def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
@@ -21,10 +21,10 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
         return Path(config.data.path)
     folder, images = run / "data", run / "photographs"
     if hosts.is_first():
-        photographs.write(images)
+        shipped_photographs.write(images)
         for split in ("train", "validation"):
             job.prepare(images=images / split, output=folder, name="photographs", split=split)
-    agreement.agree({}, "preparing photographs")
+    host_consistency.agree({}, "preparing photographs")
     return folder
 
 

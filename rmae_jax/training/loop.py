@@ -1,36 +1,43 @@
 """The pre-training loop."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import ml_collections
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 
 from rmae_jax import data
 from rmae_jax.data.examples import Example
-from rmae_jax.training import agreement, hosts
-from rmae_jax.training import config as recipe
-from rmae_jax.training.allocator import keep_freed_memory
+from rmae_jax.runtime import host_consistency, hosts
+from rmae_jax.runtime.signals import AgreedStop, Interrupted, StopSignals
+from rmae_jax.training import recipe
+from rmae_jax.training.bad_records import SkippedRecords, list_images
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.compiled import keep_compiled
-from rmae_jax.training.damage import SkippedRecords, list_images
 from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
-from rmae_jax.training.evaluating import Evaluated
-from rmae_jax.training.initial import initial_model
-from rmae_jax.training.losses import LateLosses, NonFiniteLoss
+from rmae_jax.training.init_weights import initial_model
+from rmae_jax.training.loss_buffer import LossBuffer, NonFiniteLoss
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
-from rmae_jax.training.shown import Shown
-from rmae_jax.training.signals import AgreedStop, Interrupted, StopSignals
+from rmae_jax.training.recipe import ConfigError
+from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
+
+
+class Evaluation(Protocol):
+    """What evaluates a model during training; `rmae_jax.evaluate.periodic` has one."""
+
+    def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
+        """Is called on all hosts after each step."""
 
 
 @contextmanager
@@ -60,12 +67,26 @@ def _explained() -> Iterator[None]:
 
 
 @_explained()
-def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
-    """Pre-trains a model by a recipe and leaves everything about it in the run's folder.
+def pretrain(
+    config: ml_collections.ConfigDict,
+    workdir: str | Path,
+    *,
+    evaluation: Callable[[ml_collections.ConfigDict, Path], Evaluation] | None = None,
+    stop_signals: StopSignals | None = None,
+) -> TrainState:
+    """Pre-trains a model by a recipe and writes all results to the run's folder.
 
-    Goes on where the run's newest undamaged checkpoint ends. The folder gets config.json, metrics.jsonl, tensorboard/,
-    checkpoints/, pictures/, losses.png and, if asked for, evaluation.json; where the data is to blame, skipped.jsonl
-    and nonfinite-STEP.txt. Several hosts (see `hosts.connected`) all call this, and share the folder.
+    Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
+    checkpoints/, pictures/, losses.png and, if the recipe asks for it, evaluation.json; if records or losses are bad,
+    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connected`) all call this function, and
+    share the folder.
+
+    Args:
+      config: the recipe.
+      workdir: the run's folder, created if it does not exist.
+      evaluation: makes the evaluation that config.evaluate asks for, from the recipe and the run's folder.
+      stop_signals: entered while training: after a signal, the state is saved and `Interrupted` raised. None leaves
+        the process's signal handlers alone.
 
     Raises:
       ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
@@ -76,11 +97,11 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
       CheckpointError: a checkpoint cannot be written, or all of them are damaged.
       Interrupted: a signal asked to stop; the state was saved.
     """
-    keep_freed_memory()
     run = Path(workdir)
-    keep_compiled()
-    agreement.agree(agreement.program(config), "versions and config")
+    host_consistency.agree(host_consistency.program() | recipe.shared_keys(config), "versions and config")
     recipe.check(config, jax.device_count())
+    if evaluation is None and config.evaluate.every:
+        raise ConfigError("evaluate.every is set; give pretrain evaluation=rmae_jax.evaluate.PeriodicEvaluation, or 0")
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
     recipe.check_resumed(config, run)
@@ -94,19 +115,20 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         "image_size": config.model.image_size,
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
-    shown, evaluated = Shown(config, run, held, **view), Evaluated(config, run)
+    pictures = SamplePictures(config, run, held, **view)
+    evaluate = None if evaluation is None else evaluation(config, run)
     if hosts.several():  # alone, nobody needs the crc of an index that may be gigabytes
         facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}
-        agreement.agree(facts, "datasets")
+        host_consistency.agree(facts, "datasets")
 
     # State.
     optimizer = adamw(config, durations)
     if hosts.is_first():
         (run / "pictures").mkdir(parents=True, exist_ok=True)
         recipe.save(config, run)
-    agreement.check_shared(run)
-    with Checkpoints(run) as checkpoints, StopSignals() as stop:
-        agreement.agree({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
+    host_consistency.check_shared(run)
+    with Checkpoints(run) as checkpoints, stop_signals or nullcontext(StopSignals()) as stop:
+        host_consistency.agree({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
@@ -132,7 +154,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
         step_fn = train_step(config, optimizer, mesh)
         writing = MetricsWriter(run, start, durations.steps) if hosts.is_first() else nullcontext()
         with writing as writer:
-            losses = LateLosses(writer, learning_rate(config, durations), config.batch_size)
+            losses = LossBuffer(writer, learning_rate(config, durations), config.batch_size)
             skipped, stopped = SkippedRecords(run, source, start), AgreedStop(stop, mesh)
             for step in range(start + 1, durations.steps + 1):
                 batch: Example = next(batches)
@@ -148,7 +170,7 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
-                    agreement.agree({}, "listing images")  # who ends first would end the others before they have
+                    host_consistency.agree({}, "listing images")  # who ends first would end the others before they have
                     raise TrainingError(
                         f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
                         "--config.base_lr in another --workdir"
@@ -156,8 +178,9 @@ def pretrain(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainSta
                 if writer is not None:
                     writer.advance()
                 if step % config.pictures_every == 0 or last:
-                    shown.draw(step, state.params, mesh)
-                evaluated.after_step(step, state.params, mesh, last=last)
+                    pictures.draw(step, state.params, mesh)
+                if evaluate is not None:
+                    evaluate.after_step(step, state.params, mesh, last=last)
                 if signum and not last:
                     raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
     hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")

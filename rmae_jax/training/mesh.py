@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from rmae_jax.training.config import mesh_shape
+from rmae_jax.training.recipe import mesh_shape
 
 DATA, FSDP = AXES = ("data", "fsdp")
 _TAKEN = ("images", "regions", "permutation")  # what a step takes of a batch; the rest is for the host

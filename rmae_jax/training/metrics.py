@@ -12,7 +12,7 @@ from types import TracebackType
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from rmae_jax.training.events import EventsWriter
+from rmae_jax.training.tensorboard import EventsWriter
 
 SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
 

@@ -5,7 +5,7 @@ import ml_collections
 import optax
 from jaxtyping import PyTree
 
-from rmae_jax.training.config import Durations
+from rmae_jax.training.recipe import Durations
 
 
 def learning_rate(config: ml_collections.ConfigDict, durations: Durations) -> optax.Schedule:

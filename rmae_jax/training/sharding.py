@@ -3,11 +3,17 @@
 The optimiser keeps its moments under the same names, so that what is decided for a parameter holds for them too.
 """
 
+import dataclasses
+from functools import partial
+from typing import TypeVar
+
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from rmae_jax.training.mesh import FSDP
+
+T = TypeVar("T")
 
 # Last name of a parameter's path: the dimension that is split. It is counted from the end, since stacked blocks have
 # a dimension of layers in front; rows of a matrix, so that its parts lie one behind the other when it is gathered.
@@ -47,12 +53,37 @@ def shardings(tree: PyTree, mesh: Mesh) -> PyTree[NamedSharding]:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(tree, mesh))
 
 
-def gather(part: Float[Array, "*part"], spec: PartitionSpec) -> Float[Array, "*whole"]:
-    """A device's part of a parameter -> the whole; in the backward pass, the gradient's sum -> this device's part.
+@partial(jax.tree_util.register_dataclass, data_fields=["part"], meta_fields=["spec"])
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A device's part of a parameter that is split over the "fsdp" axis, in place of the parameter in a model.
 
-    To be called inside of shard_map. The layer of a stacked block that a scan hands out has one dimension less than
-    `spec`, in front.
+    Attributes:
+      part: this device's part; of a stack of blocks, all layers, or the one that a scan hands out.
+      spec: of the whole parameter, with all layers of a stack.
     """
-    if FSDP not in spec:
-        return part
-    return jax.lax.all_gather(part, FSDP, axis=part.ndim - len(spec) + spec.index(FSDP), tiled=True)
+
+    part: Float[Array, "*part"]
+    spec: PartitionSpec
+
+    def gather(self) -> Float[Array, "*whole"]:
+        """Returns the whole parameter; its gradient is summed over the devices and split again.
+
+        To be called inside of shard_map.
+        """
+        missing = len(self.spec) - self.part.ndim  # leading dimensions, which a scan has taken off
+        return jax.lax.all_gather(self.part, FSDP, axis=self.spec.index(FSDP) - missing, tiled=True)
+
+
+def to_shards(params: PyTree, specs: PyTree[PartitionSpec]) -> PyTree:
+    """Marks the split ones of a device's parameters as `Shard`."""
+    return jax.tree.map(lambda x, spec: Shard(x, spec) if FSDP in spec else x, params, specs)
+
+
+def gather(tree: T, keep: tuple[type, ...] = ()) -> T:
+    """Gathers every `Shard` of a tree, except inside of modules of the types `keep`."""
+
+    def stop(x: object) -> bool:
+        return isinstance(x, (Shard, *keep))
+
+    return jax.tree.map(lambda x: x.gather() if isinstance(x, Shard) else x, tree, is_leaf=stop)

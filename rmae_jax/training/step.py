@@ -11,12 +11,13 @@ from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
-from rmae_jax.model import RMAE, Mask, draw_masks, normalize
-from rmae_jax.training.abstract import abstract_model
-from rmae_jax.training.blocks import build
-from rmae_jax.training.config import short_of_memory
+from rmae_jax.model import BLOCKS, RMAE, Mask, draw_masks, normalize
+from rmae_jax.model.execution import SAVED_BY_REMAT, Execution
+from rmae_jax.model.ops.activation_names import PROJECTION
+from rmae_jax.model.shapes import abstract_model
 from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
-from rmae_jax.training.sharding import shardings, specs
+from rmae_jax.training.recipe import short_of_memory
+from rmae_jax.training.sharding import gather, shardings, specs, to_shards
 
 Losses = dict[str, Array]  # loss and what it is the sum of
 Batch = dict[str, Array]
@@ -64,18 +65,10 @@ def train_step(
     has no activations to move, and what devices tell each other is written here and in `sharding.gather`.
     """
     model_config = config.model
-    graphdef, params = abstract_model(model_config)
+    params = abstract_model(model_config)[1]
+    graphdef, _ = abstract_model(model_config, execution(config, mesh))
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
     split = specs(params, mesh)
-    # The mesh's devices and not the default ones: a step may be compiled for devices that are not here.
-    on_tpu = mesh.devices.flat[0].platform == "tpu"
-    kernel = None
-    if config.attention == "kernel" or (config.attention == "auto" and on_tpu):
-        kernel = "compiled" if on_tpu else "interpreted"
-
-    unrolled = config.blocks == "unrolled"
-    if config.blocks == "auto":
-        unrolled = on_tpu and not short_of_memory(config, mesh.size)
 
     def with_masks(batch: Batch, key: Array) -> Batch:
         """The batch, with the permutations of its masks: "mask" and, where it has another, "region_mask"."""
@@ -88,7 +81,8 @@ def train_step(
         masks = [Mask.from_permutation(batch["mask"], model_config.mask_ratio)]
         if "region_mask" in batch:
             masks.append(Mask.from_permutation(batch["region_mask"], model_config.region_mask_ratio))
-        model = build(graphdef, params, split, config.remat, kernel, unrolled)
+        # Blocks gather their own weights, when they run.
+        model = gather(nnx.merge(graphdef, to_shards(params, split)), keep=BLOCKS)
         outputs = model(normalize(batch["images"]), batch.get("regions"), *masks)
         found = {"loss": outputs.loss, "pixel_loss": outputs.pixel_loss, "region_loss": outputs.region_loss}
         return outputs.loss, {name: value for name, value in found.items() if value is not None}
@@ -127,6 +121,29 @@ def train_step(
     places = jax.tree.map(lambda x: x.sharding, _placed(params, optimizer, mesh))
     return jax.jit(
         step, donate_argnums=0, in_shardings=(places, split_batch(mesh)), out_shardings=(places, replicated(mesh))
+    )
+
+
+def execution(config: ml_collections.ConfigDict, mesh: Mesh) -> Execution:
+    """Chooses how a step's model runs its blocks, by a recipe's keys attention, blocks, remat and mesh.fsdp."""
+    # The mesh's devices and not the default ones: a step may be compiled for devices that this machine lacks.
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
+    attention = "plain"
+    if config.attention == "kernel" or (config.attention == "auto" and on_tpu):
+        attention = "tpu_kernel" if on_tpu else "tpu_kernel_interpreted"
+    unrolled = config.blocks == "unrolled"
+    if config.blocks == "auto":
+        unrolled = on_tpu and not short_of_memory(config, mesh.size)
+    saved = SAVED_BY_REMAT[config.remat]
+    if attention != "plain" and not unrolled:
+        # A loop writes what is saved to a stack and reads it back, which takes a TPU longer than these products.
+        saved = tuple(name for name in saved if name != PROJECTION)
+    return Execution(
+        attention=attention,
+        saved=saved,
+        barrier=short_of_memory(config, mesh.size),
+        unrolled=unrolled,
+        gather=gather if mesh.shape[FSDP] > 1 else None,
     )
 
 

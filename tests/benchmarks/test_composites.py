@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import composites
-from benchmarks.photographs_of_packages import CLASSES, Photograph, cutouts, licence
+from benchmarks.package_photographs import CLASSES, Photograph, cutouts, licence
 
 COUNTS = (4, 6, 6)
 KINDS = ("bird", "food")

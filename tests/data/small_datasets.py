@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from rmae_jax import records, tfrecord
+from data_prep.dataset import records, tfrecord
+from data_prep.dataset.split import Split
 from rmae_jax.data import TFRecordSource, batches
 
 
@@ -34,12 +35,12 @@ def write_dataset(folder: Path, shards: list[list[records.Record]], name: str = 
     folder.mkdir(parents=True, exist_ok=True)
     index = []
     for number, shard in enumerate(shards):
-        with open(folder / tfrecord.shard_name(name, split, number, len(shards)), "wb") as file:
+        with open(Split(folder, name, split).shard_path(number, len(shards)), "wb") as file:
             for record in shard:
                 data = records.encode(record)
                 index.append((number, file.tell(), len(data)))
                 file.write(tfrecord.frame(data))
-    np.save(folder / tfrecord.index_name(name, split), np.array(index, np.int64).reshape(-1, 3))
+    np.save(Split(folder, name, split).index_path, np.array(index, np.int64).reshape(-1, 3))
     num_layers = max((len(record.region_layers) for shard in shards for record in shard), default=0)
     metadata = {
         "name": name,
@@ -48,7 +49,7 @@ def write_dataset(folder: Path, shards: list[list[records.Record]], name: str = 
         "shard_lengths": [len(shard) for shard in shards],
         "num_examples": len(index),
     }
-    (folder / tfrecord.metadata_name(name, split)).write_text(json.dumps(metadata))
+    (Split(folder, name, split).metadata_path).write_text(json.dumps(metadata))
     return folder
 
 

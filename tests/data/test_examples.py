@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from small_datasets import make_record, write_dataset
 
-from rmae_jax import records
+from data_prep.dataset import records
 from rmae_jax.data import DatasetError, TFRecordSource, center_examples
 from rmae_jax.data.crops import random_resized_crop
 from rmae_jax.data.examples import RandomExamples

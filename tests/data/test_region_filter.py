@@ -9,10 +9,10 @@ import skimage.data
 from small_datasets import make_record, write_dataset
 
 from data_prep import felzenszwalb
-from rmae_jax import records
+from data_prep.dataset import records
 from rmae_jax.data import DatasetError, RegionFilter, TFRecordSource, batches, center_examples
 from rmae_jax.data.examples import RandomExamples
-from rmae_jax.data.regions import sample_regions
+from rmae_jax.data.region_sampling import sample_regions
 
 
 def touched(layers: np.ndarray, patch: int, chosen: np.ndarray) -> dict[tuple[int, int], int]:

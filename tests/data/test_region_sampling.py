@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmae_jax.data.regions import bitmask_dtype, draw, sample_regions
+from rmae_jax.data.region_sampling import bitmask_dtype, draw, sample_regions
 
 
 def reference(rng: np.random.Generator, layers: np.ndarray, num_regions: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from PIL import Image, ImageCms
 from skimage.segmentation import felzenszwalb
 
 from data_prep import job as jobs
+from data_prep.dataset.records import decode_image
 from data_prep.felzenszwalb import layers
 from rmae_jax.data import TFRecordSource
-from rmae_jax.records import decode_image
 
 WIDTH, HEIGHT = 64, 48
 MAX_PIXELS = 2_000_000

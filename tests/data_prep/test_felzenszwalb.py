@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
 
 from data_prep import felzenszwalb
-from data_prep.photographs import PHOTOGRAPHS
+from data_prep.shipped_photographs import PHOTOGRAPHS
 
 SCALES = (500, 1000, 1500)
 
@@ -208,7 +208,7 @@ def test_wrong_arguments(image, scales, message):
 
 def test_importing_data_prep_loads_neither_jax_nor_tensorflow():
     code = (
-        "import sys, data_prep.__main__, data_prep.photographs;"
+        "import sys, data_prep.__main__, data_prep.shipped_photographs;"
         "sys.exit(str({'jax', 'tensorflow', 'torch', 'flax', 'tensorflow_datasets'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

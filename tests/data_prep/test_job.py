@@ -17,8 +17,8 @@ from skimage.segmentation import felzenszwalb as skimage_felzenszwalb
 from small_images import contents
 
 from data_prep import job as jobs
-from data_prep import photographs, plan
-from rmae_jax import records
+from data_prep import plan, shipped_photographs
+from data_prep.dataset import records
 
 SCALES = (100, 300)
 
@@ -27,7 +27,7 @@ SCALES = (100, 300)
 def folder(tmp_path_factory):
     """Ten small photographs of several kinds, two of them below a further folder."""
     full, small = tmp_path_factory.mktemp("full"), tmp_path_factory.mktemp("small")
-    photographs.write(full)
+    shipped_photographs.write(full)
     (small / "more").mkdir()
     for i, path in enumerate(sorted((full / "train").iterdir())[:10]):
         kind = ("jpg", "png", "webp")[i % 3]

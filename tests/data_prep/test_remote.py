@@ -14,11 +14,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 from PIL import Image
 
-from data_prep import __main__, files, plan, show, verify
+from data_prep import __main__, plan, show, verify
 from data_prep import job as jobs
 from data_prep.errors import PrepError
-from data_prep.regions import annotations
-from data_prep.remote import RemotePath
+from data_prep.regions import coco_annotations
+from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.paths import parse_path, read_range, remove_tree, subfolders, walk_files
+from data_prep.storage.remote import RemotePath
 
 HERE = {"workers": 1}
 BEAM = {"beam_options": ["--runner=DirectRunner", "--direct_running_mode=in_memory"]}
@@ -127,10 +129,10 @@ def planned(job, root, output=None, **changes):
     options = {}
     for argument in arguments:
         name, _, value = argument[2:].partition("=")
-        convert = {"images": files.path, "annotations": files.path, "tfds_dir": files.path, "shards": int}
+        convert = {"images": parse_path, "annotations": parse_path, "tfds_dir": parse_path, "shards": int}
         convert |= {"classes": lambda _: True, "scales": lambda text: (int(text),)}
         options[name] = convert.get(name, str)(value)
-    output = files.path(f"{root}/out") if output is None else output
+    output = parse_path(f"{root}/out") if output is None else output
     return plan.plan(plan.Options(output=output, **options | changes))
 
 
@@ -140,7 +142,7 @@ def run(*arguments, engine=HERE, overwrite=False, **changes):
 
 def contents(folder):
     """The files of a dataset; of those that it was made from, only names and sizes, for the times differ."""
-    found = {name: (folder / name).read_bytes() for name in files.below(folder)}
+    found = {name: (folder / name).read_bytes() for name in walk_files(folder)}
     for name in found:
         if name.endswith(".inputs.jsonl"):
             found[name] = [json.loads(line)[:2] for line in found[name].splitlines()]
@@ -163,7 +165,7 @@ def expected(local, tmp_path_factory):
 
 
 def upload(folder, url):
-    for name in files.below(folder):
+    for name in walk_files(folder):
         (RemotePath(url) / name).put(folder / name)
 
 
@@ -292,28 +294,30 @@ def test_array_record_files_are_read_from_local_disks_only(store, local):
 
 def test_a_machine_copies_annotations_once(store, local, monkeypatch):
     upload(local, ROOT)
-    listed = annotations.index(RemotePath(f"{ROOT}/instances.json"), RemotePath(f"{ROOT}/scratch"), ("segmentation",))
+    listed = coco_annotations.index(
+        RemotePath(f"{ROOT}/instances.json"), RemotePath(f"{ROOT}/scratch"), ("segmentation",)
+    )
     assert isinstance(listed.database, RemotePath)
     copied = []
     get = RemotePath.get
     monkeypatch.setattr(RemotePath, "get", lambda self, path: copied.append(path) or get(self, path))
     assert [len(listed.find(f"a/{number}.jpg")[1]) for number in (0, 2, 0)] == [2, 2, 2]
     assert len(copied) == 1
-    files.remove_tree(RemotePath(f"{ROOT}/scratch"))
+    remove_tree(RemotePath(f"{ROOT}/scratch"))
     assert not RemotePath(f"{ROOT}/scratch").exists()
 
 
 def test_remote_paths_tell_what_local_ones_tell(store, local):
     upload(local, ROOT)
     remote = RemotePath(ROOT)
-    assert sorted(files.below(remote)) == sorted(files.below(local))
+    assert sorted(walk_files(remote)) == sorted(walk_files(local))
     for name in ("", "images", "images/a", "images/a/0.jpg", "nothing", "images/a/nothing.jpg", "image", "tars.d"):
         ours, theirs = remote / name, local / name
         for tell in ("exists", "is_dir", "is_file"):
             assert getattr(ours, tell)() == getattr(theirs, tell)(), (name, tell)
         if theirs.is_dir():
             assert sorted(path.name for path in ours.iterdir()) == sorted(path.name for path in theirs.iterdir())
-            assert sorted(files.folders(ours)) == sorted(files.folders(theirs))
+            assert sorted(subfolders(ours)) == sorted(subfolders(theirs))
             for pattern in ("*", "*.jpg", "[ab]", "*/*.jpg", "i*/a"):
                 found = [[str(path)[len(str(root)) :] for path in root.glob(pattern)] for root in (ours, theirs)]
                 assert sorted(found[0]) == sorted(found[1]), pattern
@@ -322,14 +326,14 @@ def test_remote_paths_tell_what_local_ones_tell(store, local):
             assert (ours.read_bytes(), ours.name, ours.suffix) == (theirs.read_bytes(), theirs.name, theirs.suffix)
             assert str(ours.with_suffix(".png")) == f"{ROOT}/{Path(name).with_suffix('.png')}"
             for start, size in ((0, 10), (5, 10**9), (10**9, 5), (7, 0)):
-                assert files.read_range(ours, start, size) == files.read_range(theirs, start, size)
+                assert read_range(ours, start, size) == read_range(theirs, start, size)
         else:
             for failing in (ours.stat, ours.read_bytes, ours.open, ours.unlink):
                 with pytest.raises(FileNotFoundError, match="No such file or directory: 'gs://bucket/some where/"):
                     failing()
             ours.unlink(missing_ok=True)
-    assert files.path(f"{ROOT}/images/") == remote / "images" and files.path(remote) is remote
-    assert files.path("a/b") == Path("a/b")
+    assert parse_path(f"{ROOT}/images/") == remote / "images" and parse_path(remote) is remote
+    assert parse_path("a/b") == Path("a/b")
     with pytest.raises(ValueError, match="objects are only read"):
         (remote / "x").open("wb")
 
@@ -355,11 +359,11 @@ def test_an_open_object_reads_as_a_file_does(store, tmp_path):
 def test_an_object_is_replaced_whole_or_not_at_all(store):
     path = RemotePath("gs://bucket/file")
     for content in (b"", b"earlier"):
-        with files.replacing(path, RemotePath("gs://bucket/scratch")) as out:
+        with atomic_write(path, RemotePath("gs://bucket/scratch")) as out:
             out.write(content)
             assert not path.exists() or path.read_bytes() == b""
         assert path.read_bytes() == content
-    with pytest.raises(KeyError), files.replacing(path, path.parent) as out:
+    with pytest.raises(KeyError), atomic_write(path, path.parent) as out:
         out.write(b"half")
         raise KeyError
     assert path.read_bytes() == b"earlier"
@@ -368,7 +372,7 @@ def test_an_object_is_replaced_whole_or_not_at_all(store):
 def test_an_object_that_arrives_cut_short_is_noticed(store, monkeypatch):
     monkeypatch.setattr(store, "put_file", lambda self, path, url: self.pipe_file(url, Path(path).read_bytes()[:-1]))
     with pytest.raises(PrepError, match="gs://bucket/file: 3 of 4 bytes arrived; run again"):  # noqa: SIM117
-        with files.replacing(RemotePath("gs://bucket/file"), RemotePath("gs://bucket")) as out:
+        with atomic_write(RemotePath("gs://bucket/file"), RemotePath("gs://bucket")) as out:
             out.write(b"1234")
 
 
@@ -399,7 +403,7 @@ def test_verify_and_show_look_at_objects(store, local, monkeypatch, capsys, tmp_
     pictures = []
     for folder in (ROOT + "/out", tmp_path / "out"):
         assert command(show, monkeypatch, capsys, str(folder))[:2] == (0, f"{folder}/regions-train.sheet.png\n")
-        pictures.append(files.path(f"{folder}/regions-train.sheet.png").read_bytes())
+        pictures.append(parse_path(f"{folder}/regions-train.sheet.png").read_bytes())
     assert pictures[0] == pictures[1]
     shard = RemotePath(f"{ROOT}/out/regions-train.tfrecord-00001-of-00002")
     store().pipe_file(shard.url, shard.read_bytes()[:-1])

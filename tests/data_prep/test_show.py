@@ -13,10 +13,10 @@ from PIL import Image
 from whole_datasets import make_record
 
 from data_prep import show, verify
+from data_prep.dataset import records
 from data_prep.errors import PrepError
 from data_prep.sheet import layout, panels, statistics
-from data_prep.sheet.page import Page
-from rmae_jax import records
+from data_prep.sheet.canvas import Page
 
 REPOSITORY = Path(__file__).parents[2]
 

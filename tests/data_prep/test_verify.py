@@ -16,8 +16,8 @@ import whole_datasets
 from whole_datasets import make_record
 
 from data_prep import verify
+from data_prep.dataset import records, tfrecord
 from data_prep.errors import PrepError
-from rmae_jax import records, tfrecord
 
 REPOSITORY = Path(__file__).parents[2]
 SHARDS = ("toy-train.tfrecord-00000-of-00002", "toy-train.tfrecord-00001-of-00002")

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from rmae_jax import records, tfrecord
+from data_prep.dataset import records, tfrecord
+from data_prep.dataset.split import Split
 
 
 def make_record(number: int, layers: Sequence[int] = (0, 1, 1), height: int = 40, width: int = 56, **changes):
@@ -49,7 +50,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     index, num_regions = [], [0] * len(layers)
     for number, shard in enumerate(shards):
-        with (folder / tfrecord.shard_name(name, split, number, len(shards))).open("wb") as file:
+        with (Split(folder, name, split).shard_path(number, len(shards))).open("wb") as file:
             for record in shard:
                 data = records.encode(record)
                 index.append((number, file.tell(), len(data)))
@@ -57,10 +58,10 @@ def write(
                 for layer, count in zip(record.region_layers, record.num_regions, strict=False):
                     if 0 <= layer < len(layers):
                         num_regions[layer] += count
-    np.save(folder / tfrecord.index_name(name, split), np.array(index, np.int64).reshape(-1, 3))
-    with (folder / tfrecord.skipped_name(name, split)).open("w") as file:
+    np.save(Split(folder, name, split).index_path, np.array(index, np.int64).reshape(-1, 3))
+    with (Split(folder, name, split).skipped_path).open("w") as file:
         file.writelines(json.dumps({"image_id": one, "reason": reason}) + "\n" for one, reason in skipped)
-    (folder / tfrecord.inputs_name(name, split)).write_text('["folder/0.jpg", 1234, 1700000000000000000]\n')
+    (Split(folder, name, split).inputs_path).write_text('["folder/0.jpg", 1234, 1700000000000000000]\n')
     metadata = {
         "name": name,
         "split": split,
@@ -74,7 +75,7 @@ def write(
         "num_bytes": sum(length + 16 for _, _, length in index),
         "num_regions": num_regions,
     }
-    (folder / tfrecord.metadata_name(name, split)).write_text(json.dumps(metadata))
+    (Split(folder, name, split).metadata_path).write_text(json.dumps(metadata))
     _write_tfds(folder, metadata)
     return folder
 

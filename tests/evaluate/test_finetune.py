@@ -8,10 +8,10 @@ from flax import nnx
 from toy import toy_model
 
 from rmae_jax.data import TFRecordSource
-from rmae_jax.evaluate import Data, Finetune
+from rmae_jax.evaluate import EvaluationData, Finetune
 from rmae_jax.evaluate.classifier import Classifier, drop, is_decayed, layer_scales
 from rmae_jax.evaluate.finetune import mix
-from rmae_jax.evaluate.mixing import draw_weights
+from rmae_jax.evaluate.mixup import draw_weights
 
 timm = pytest.importorskip("timm")
 
@@ -117,11 +117,11 @@ def test_how_much_is_mixed():
 def test_fine_tuning_learns_and_leaves_the_model_alone(labelled):
     model = toy_model()
     before = np.array(model.encoder.patch_embed.kernel[...])
-    looked_at = Data(TFRecordSource(labelled, "train"), TFRecordSource(labelled, "validation"))
+    data = EvaluationData(TFRecordSource(labelled, "train"), TFRecordSource(labelled, "validation"))
     task = Finetune(epochs=12.0, warmup_epochs=1.0, batch_size=12, base_lr=0.05, mixup=0.2, cutmix=0.0)
-    found = task(model, looked_at)
+    found = task(model, data)
     assert found["top1"] > 0.8
-    assert task(model, looked_at) == found
+    assert task(model, data) == found
     assert np.array_equal(before, model.encoder.patch_embed.kernel[...])
     with pytest.raises(ValueError, match="drop_path is 1.0"):
-        Finetune(drop_path=1.0)(model, looked_at)
+        Finetune(drop_path=1.0)(model, data)

@@ -9,31 +9,31 @@ from toy import toy_model
 
 import rmae_jax
 from rmae_jax.data import DatasetError, TFRecordSource
-from rmae_jax.evaluate import Data, Knn, Linear, Segmentation
-from rmae_jax.evaluate.data import silent
+from rmae_jax.evaluate import EvaluationData, Knn, LinearProbe, SegmentationProbe
+from rmae_jax.evaluate.evaluation_data import silent
 from rmae_jax.evaluate.knn import vote
-from rmae_jax.evaluate.pooled import pooled_features
+from rmae_jax.evaluate.pooled_features import pooled_features
 from rmae_jax.evaluate.segmentation import dense_logits
 
 
 @pytest.fixture(scope="module")
-def looked_at(labelled):
-    return Data(TFRecordSource(labelled, "train"), TFRecordSource(labelled, "validation"))
+def data(labelled):
+    return EvaluationData(TFRecordSource(labelled, "train"), TFRecordSource(labelled, "validation"))
 
 
 @pytest.fixture(scope="module")
 def dense(labelled):
-    return Data(*(TFRecordSource(labelled, split, ["semantic"]) for split in ("train", "validation")))
+    return EvaluationData(*(TFRecordSource(labelled, split, ["semantic"]) for split in ("train", "validation")))
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_pooled_features_are_those_of_the_model(looked_at, pool):
-    features, labels = pooled_features(toy_model(), looked_at.held, pool, silent)
-    images = np.stack([_center(looked_at.held, record) for record in range(len(looked_at.held))])
+def test_pooled_features_are_those_of_the_model(data, pool):
+    features, labels = pooled_features(toy_model(), data.held, pool, silent)
+    images = np.stack([_center(data.held, record) for record in range(len(data.held))])
     tokens = rmae_jax.features(toy_model(), images)
     expected = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(axis=1)
     assert np.allclose(features, expected, atol=1e-5)
-    assert labels.tolist() == [looked_at.held[record].label for record in range(len(labels))]
+    assert labels.tolist() == [data.held[record].label for record in range(len(labels))]
 
 
 def _center(source, record):
@@ -52,24 +52,24 @@ def test_votes_are_scikit_learn_s():
     assert np.array_equal(vote(known, labels, asked, 20, 0.07), expected)
 
 
-def test_colours_are_told_apart(looked_at):
-    results = Knn(k=5)(toy_model(), looked_at)
+def test_colours_are_told_apart(data):
+    results = Knn(k=5)(toy_model(), data)
     assert results["num_classes"] == 3
     assert results["top1"] > 0.9
-    assert Knn(k=5)(toy_model(), looked_at) == results
+    assert Knn(k=5)(toy_model(), data) == results
 
 
-def test_a_linear_probe_is_as_good_as_logistic_regression(looked_at):
-    train, held = (pooled_features(toy_model(), source, "mean", silent) for source in (looked_at.train, looked_at.held))
+def test_a_linear_probe_is_as_good_as_logistic_regression(data):
+    train, held = (pooled_features(toy_model(), source, "mean", silent) for source in (data.train, data.held))
     scale = train[0].std(axis=0)
     reference = LogisticRegression(max_iter=500).fit(train[0] / scale, train[1]).score(held[0] / scale, held[1])
-    found = Linear(epochs=60.0, warmup_epochs=5.0, batch_size=12, base_lr=100.0, pool="mean")(toy_model(), looked_at)
+    found = LinearProbe(epochs=60.0, warmup_epochs=5.0, batch_size=12, base_lr=100.0, pool="mean")(toy_model(), data)
     assert reference > 0.9
     assert found["top1"] >= reference - 0.1
 
 
 def test_segmentation_of_squares(dense):
-    results = Segmentation(epochs=60.0, batch_size=12, base_lr=0.2)(toy_model(), dense)
+    results = SegmentationProbe(epochs=60.0, batch_size=12, base_lr=0.2)(toy_model(), dense)
     assert results["num_classes"] == 4
     assert results["mean_iou"] > 0.5  # of patches of 8 pixels
     assert results["pixel_accuracy"] > 0.8
@@ -83,13 +83,13 @@ def test_logits_lie_as_pytorch_lays_them():
     assert np.allclose(dense_logits(jnp.asarray(logits), 32), expected.numpy(), atol=1e-5)
 
 
-def test_what_is_missing_is_said(looked_at, photographs_without):
+def test_what_is_missing_is_said(data, photographs_without):
     without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="does not say the class of each pixel; prepare it with --regions=semantic"):
-        Segmentation()(toy_model(), Data(without, without))
+        SegmentationProbe()(toy_model(), EvaluationData(without, without))
     with pytest.raises(DatasetError, match="no class is known; prepare the photographs of class folders with --cla"):
-        Knn()(toy_model(), Data(without, without))
+        Knn()(toy_model(), EvaluationData(without, without))
     with pytest.raises(ValueError, match="pool is 'max'; it must be one of cls, mean"):
-        Knn(pool="max")(toy_model(), looked_at)
+        Knn(pool="max")(toy_model(), data)
     with pytest.raises(ValueError, match="k is 0"):
-        Knn(k=0)(toy_model(), looked_at)
+        Knn(k=0)(toy_model(), data)

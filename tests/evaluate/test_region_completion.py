@@ -7,7 +7,7 @@ from toy import reconstruct, toy_model
 
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
-from rmae_jax.evaluate import Completion, Data, completion
+from rmae_jax.evaluate import CompletionTask, EvaluationData, completion
 from rmae_jax.evaluate.completion import VISIBLE_RATIOS
 from rmae_jax.model import Mask, normalize
 
@@ -19,7 +19,7 @@ def held(labelled):
 
 def test_scores_are_those_of_a_plain_loop(held):
     """One region a photograph, so that nothing is drawn but the order of the patches."""
-    results, model = Completion()(toy_model(), Data(held, held, seed=3)), toy_model()
+    results, model = CompletionTask()(toy_model(), EvaluationData(held, held, seed=3)), toy_model()
     for ratio in VISIBLE_RATIOS:
         ious = {"model": [], "nearest": [], "constant": []}
         for record in range(len(held)):
@@ -52,21 +52,21 @@ def test_scores_are_those_of_a_plain_loop(held):
 
 
 def test_more_patches_make_the_nearest_one_better(held):
-    results = Completion()(toy_model(), Data(held, held))
+    results = CompletionTask()(toy_model(), EvaluationData(held, held))
     scores = [results[f"{ratio:.0%}"]["nearest_iou"] for ratio in VISIBLE_RATIOS]
     assert scores[0] < scores[-1]
-    assert Completion(limit=4)(toy_model(), Data(held, held))["50%"]["num_regions"] <= 4
+    assert CompletionTask(limit=4)(toy_model(), EvaluationData(held, held))["50%"]["num_regions"] <= 4
 
 
 def test_variants_are_asked_alike(held, monkeypatch):
     monkeypatch.setattr(completion, "VISIBLE_RATIOS", (0.25,))
     for changes in ({"region_variant": "channel"}, {"objective": "rae"}):
-        assert 0 <= Completion(limit=3)(toy_model(**changes), Data(held, held))["25%"]["model_iou"] <= 1
+        assert 0 <= CompletionTask(limit=3)(toy_model(**changes), EvaluationData(held, held))["25%"]["model_iou"] <= 1
 
 
 def test_models_and_data_without_regions(held, photographs_without):
     with pytest.raises(ValueError, match='the "mae" objective has none'):
-        Completion()(toy_model(objective="mae"), Data(held, held))
+        CompletionTask()(toy_model(objective="mae"), EvaluationData(held, held))
     without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="split 'train' has no region maps"):
-        Completion()(toy_model(), Data(without, without))
+        CompletionTask()(toy_model(), EvaluationData(without, without))

@@ -15,7 +15,7 @@ from rmae_jax.inspect import (
     query_similarity,
     region_queries,
 )
-from rmae_jax.inspect.regions import choose_regions
+from rmae_jax.inspect.region_completion import choose_regions
 
 PATCHES = [np.random.default_rng(i).normal(size=(3, 4 + i, 7)).astype(np.float32) * np.arange(1, 8) for i in range(3)]
 

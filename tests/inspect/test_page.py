@@ -12,7 +12,7 @@ from PIL import Image
 from toy import randomised
 
 from rmae_jax.inspect.__main__ import main
-from rmae_jax.inspect.page import render
+from rmae_jax.inspect.html_page import render
 from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.sections import Page
 

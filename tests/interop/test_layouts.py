@@ -13,7 +13,7 @@ from toy import flat
 
 from configs import rmae_b
 from rmae_jax import export, interop
-from rmae_jax.interop.fit import expected_shapes
+from rmae_jax.interop.validate import expected_shapes
 from rmae_jax.model import RMAE
 from rmae_jax.model.patches import patchify
 

@@ -14,7 +14,7 @@ from toy import forward, reconstruct, toy_config
 from transformers import AutoImageProcessor, ViTMAEForPreTraining, ViTMAEModel
 
 from rmae_jax import interop
-from rmae_jax.model import RMAE, Mask, normalize, presets
+from rmae_jax.model import RMAE, Mask, normalize, vit_sizes
 from rmae_jax.model.patches import sincos_positions
 
 NOISE = np.random.default_rng(0).uniform(size=(2, 16)).astype(np.float32)
@@ -35,7 +35,7 @@ def test_timm_gives_the_same_features(toy):
 
 @torch.no_grad()
 def test_vit_base_in_timm(tmp_path):
-    config = toy_config(objective="mae", image_size=224, decoder_depth=1, **presets.encoder("B"))
+    config = toy_config(objective="mae", image_size=224, decoder_depth=1, **vit_sizes.encoder("B"))
     model = jax.jit(lambda: RMAE(config, rngs=nnx.Rngs(0)))()
     interop.write(model, tmp_path / "encoder.safetensors", "timm")
     theirs = timm.create_model("vit_base_patch16_224", num_classes=0).eval()

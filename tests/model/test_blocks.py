@@ -8,7 +8,7 @@ from flax import nnx
 
 from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.layers import LayerNorm, Linear
-from rmae_jax.model.region_queries import linear_of_normed_sum
+from rmae_jax.model.query_decoder import linear_of_normed_sum
 
 
 def randomised(module: nnx.Module) -> nnx.Module:
@@ -25,7 +25,7 @@ def test_the_last_block_computes_a_part_of_what_it_would_compute(depth):
     blocks = randomised(Blocks(16, depth, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)))
     x = jax.random.normal(jax.random.key(1), (2, 9, 16))
     whole = blocks(x)
-    assert np.allclose(blocks(x, 4), whole[:, 4:], atol=1e-5)
+    assert np.allclose(blocks(x, first_query=4), whole[:, 4:], atol=1e-5)
     tokens, mean = blocks.with_mean(x)
     assert np.array_equal(tokens, whole)
     assert np.allclose(mean, np.asarray(whole).mean(axis=1), atol=1e-5)

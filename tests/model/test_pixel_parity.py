@@ -10,7 +10,7 @@ from region_reference import sincos
 from toy import forward, reconstruct, toy_config
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from rmae_jax.model import RMAE, Mask, presets
+from rmae_jax.model import RMAE, Mask, vit_sizes
 
 
 def reference(config) -> ViTMAEForPreTraining:
@@ -157,7 +157,7 @@ def test_vit_base_is_equal():
         decoder_width=512,
         decoder_depth=8,
         decoder_num_heads=16,
-        **presets.encoder("B"),
+        **vit_sizes.encoder("B"),
     )
     expected, latent, model, images, mask = both(config, batch=1)
     outputs = forward(model, images, None, mask)

@@ -6,7 +6,7 @@ from flax import nnx
 from toy import flat, forward, reconstruct, toy_model
 
 from configs import rmae_b
-from rmae_jax.model import RMAE, Mask, denormalize, normalize, presets, unpack_regions
+from rmae_jax.model import RMAE, Mask, denormalize, normalize, unpack_regions, vit_sizes
 from rmae_jax.model.masks import num_visible_patches
 
 
@@ -69,7 +69,7 @@ def test_other_image_sizes_than_the_configured_one(regions):
 def test_shapes_at_every_size(size, image_size, changes):
     """Traced, not run."""
     config = rmae_b.get_config().model
-    config.update(presets.encoder(size) | changes | {"image_size": image_size})
+    config.update(vit_sizes.encoder(size) | changes | {"image_size": image_size})
     num_patches = (image_size // config.patch_size) ** 2
     masked, region_masked = (
         num_patches - num_visible_patches(num_patches, r) for r in (0.75, config.region_mask_ratio)
@@ -181,7 +181,7 @@ def test_keys_that_do_not_fit_are_named(changes, message):
 def test_presets_have_the_published_number_of_parameters(size, millions):
     """Encoders without classifier, as timm counts them (num_classes=0) less its learned position table."""
     config = rmae_b.get_config().model
-    config.update(presets.encoder(size))
+    config.update(vit_sizes.encoder(size))
     model = nnx.eval_shape(lambda: RMAE(config, rngs=nnx.Rngs(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model.encoder))))
     positions = ((224 // config.patch_size) ** 2 + 1) * config.width
@@ -190,7 +190,7 @@ def test_presets_have_the_published_number_of_parameters(size, millions):
 
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="no ViT of size 'XL'"):
-        presets.encoder("XL")
+        vit_sizes.encoder("XL")
 
 
 def test_inputs_are_unpacked_on_the_device():

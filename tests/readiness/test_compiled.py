@@ -147,8 +147,8 @@ def test_blocks_are_unrolled_where_memory_is_not_short():
     program = """
 from configs import rmae_b
 from rmae_jax.readiness import topologies
-from rmae_jax.readiness.step import abstract_batch, on_chip
-from rmae_jax.training.config import Durations
+from rmae_jax.readiness.compiled_step import abstract_batch, on_chip
+from rmae_jax.training.recipe import Durations
 from rmae_jax.training.mesh import training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import abstract_state, train_step

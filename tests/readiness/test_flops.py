@@ -7,11 +7,11 @@ import pytest
 from toy import toy_config
 
 from configs import rmae_b
+from rmae_jax.readiness.compiled_step import abstract_batch, on_chip
 from rmae_jax.readiness.flops import product_flops
-from rmae_jax.readiness.step import abstract_batch, on_chip
-from rmae_jax.training.config import Durations
 from rmae_jax.training.mesh import training_mesh
 from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.recipe import Durations
 from rmae_jax.training.step import abstract_state, train_step
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from configs import rmae_b
-from rmae_jax.readiness import compare, report, step, tables, topologies
+from rmae_jax.readiness import compare, compiled_step, report, tables, topologies
 from rmae_jax.readiness.advice import ladder
 from rmae_jax.readiness.chips import CHIPS, GIB
 
@@ -139,7 +139,7 @@ def test_one_table_of_several_topologies():
     ],
 )
 def test_complaints_about_memory(message, sizes):
-    assert step.memory_error(message) == sizes
+    assert compiled_step.memory_error(message) == sizes
 
 
 @pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)

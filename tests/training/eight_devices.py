@@ -17,9 +17,9 @@ import numpy as np
 
 from configs import rmae_tiny
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.config import Durations
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.recipe import Durations
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 
 BATCH, STEPS = 16, 3

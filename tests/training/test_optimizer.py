@@ -5,8 +5,8 @@ import numpy as np
 import optax
 import torch
 
-from rmae_jax.training.config import Durations
 from rmae_jax.training.optimizer import adamw, learning_rate
+from rmae_jax.training.recipe import Durations
 
 
 def test_learning_rate_is_linear_then_cosine(config):

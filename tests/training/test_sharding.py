@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec
 
 from configs import rmae_b
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.config import ConfigError, mesh_shape
+from rmae_jax.training.recipe import ConfigError, mesh_shape
 from rmae_jax.training.sharding import split_dimension
 
 

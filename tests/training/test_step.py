@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from rmae_jax import data
-from rmae_jax.training.config import Durations
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.optimizer import adamw
+from rmae_jax.training.recipe import Durations
 from rmae_jax.training.step import init_state, train_step
 
 

@@ -15,10 +15,10 @@ from small_images import contents
 
 from data_prep import job as jobs
 from data_prep import plan
-from data_prep.engines import attempt, beam, local
-from data_prep.engines.attempt import ATTEMPTS, Failure
+from data_prep.engines import beam, local, retry
+from data_prep.engines.retry import ATTEMPTS, Failure
 from data_prep.shards import Summary
-from data_prep.sources.folder import Files
+from data_prep.sources.image_folder import ImageFolder
 
 IN_MEMORY = ["--runner=DirectRunner", "--direct_running_mode=in_memory"]
 MULTI_PROCESSING = ["--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
@@ -45,7 +45,7 @@ def undisturbed(folder, tmp_path_factory):
 class Troubled:
     """Images of a folder that make trouble before the last one, the first `times` times."""
 
-    files: Files
+    files: ImageFolder
     trouble: str
     times: int
     log: Path
@@ -177,7 +177,7 @@ def test_workers_end_with_the_caller(folder, tmp_path):
     job = planned(folder, tmp_path / "out")
     job.scratch.mkdir(parents=True)
     work = job.shards(tuple(source.ready(job.scratch) for source in job.regions))
-    outcomes = local.run(attempt.attempt, work, 2, lambda done: None)
+    outcomes = local.run(retry.attempt, work, 2, lambda done: None)
     next(outcomes)
     mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     assert len(mine.read_text().split()) >= 2
@@ -211,8 +211,8 @@ def test_an_attempt_gives_a_summary_or_a_reason(folder, tmp_path):
     job = planned(folder, tmp_path / "out", shards=1)
     job.scratch.mkdir(parents=True)
     (shard,) = job.shards(())
-    assert attempt.attempt(shard, lambda done: None) == Summary(12, [])
+    assert retry.attempt(shard, lambda done: None) == Summary(12, [])
     missing = dataclasses.replace(shard, path=tmp_path / "missing" / "x")
-    outcome = attempt.attempt(missing, lambda done: None)
+    outcome = retry.attempt(missing, lambda done: None)
     assert isinstance(outcome, Failure)
     assert re.fullmatch(rf"\[Errno 2\] No such file or directory: '\S+' -> '{missing.path}'", outcome.reason)

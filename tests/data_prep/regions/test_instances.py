@@ -6,13 +6,13 @@ import threading
 
 import numpy as np
 import pytest
+from oriented_photographs import UPRIGHT, assert_same_masks, item, masks, photograph, run_lengths
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from turned import UPRIGHT, assert_same_masks, item, masks, photograph, run_lengths
 
 from data_prep.errors import PrepError
 from data_prep.images import BadImage
-from data_prep.regions import annotations
+from data_prep.regions import coco_annotations
 from data_prep.regions.instances import Instances
 
 HEIGHT, WIDTH = 40, 60
@@ -95,7 +95,7 @@ def test_an_image_without_annotations_has_no_maps(tmp_path):
 @pytest.mark.parametrize("orientation", UPRIGHT)
 @pytest.mark.parametrize("drawn_on", ["stored", "upright"])
 def test_turned_images(tmp_path, orientation, drawn_on):
-    """Masks of the stored size are turned; where both sizes are the same, masks are taken as upright."""
+    """Masks of the stored size are oriented_photographs; where both sizes are the same, masks are taken as upright."""
     mask = np.zeros((HEIGHT, WIDTH) if drawn_on == "stored" or orientation < 5 else (WIDTH, HEIGHT), bool)
     mask[3:9, 5:30] = mask[20, 7] = True
     image = {"id": 1, "file_name": "a.jpg", "height": mask.shape[0], "width": mask.shape[1]}
@@ -217,7 +217,7 @@ def test_images_are_found_by_path_or_base_name(tmp_path):
     names = ["a.jpg", "b/a.jpg", "b/c.jpg", "d/e.jpg", "f/e.jpg", "twice.jpg", "twice.jpg", "\ud800.jpg"]
     images = [{"id": str(n), "file_name": name, "height": n + 1, "width": 1} for n, name in enumerate(names)]
     path = write(tmp_path / "x.json", [], images)
-    listed = annotations.index(path, tmp_path, ())
+    listed = coco_annotations.index(path, tmp_path, ())
     for image_id, number in [
         ("a.jpg", 0),
         ("b/a.jpg", 1),
@@ -242,7 +242,7 @@ def test_annotations_keep_their_order_and_those_of_other_images_are_left_out(tmp
     images = [{"id": n, "file_name": f"{n}.jpg", "height": 1, "width": 1} for n in range(3)]
     listed = [{"image_id": n % 4, "segmentation": n, "area": 1} for n in range(12)]
     (tmp_path / "x.json").write_text(json.dumps({"images": images, "annotations": listed}))
-    found = annotations.index(tmp_path / "x.json", tmp_path, ("segmentation",))
+    found = coco_annotations.index(tmp_path / "x.json", tmp_path, ("segmentation",))
     assert [found.find(f"{n}.jpg")[1] for n in range(3)] == [
         [{"segmentation": n}, {"segmentation": n + 4}, {"segmentation": n + 8}] for n in range(3)
     ]
@@ -250,14 +250,14 @@ def test_annotations_keep_their_order_and_those_of_other_images_are_left_out(tmp
 
 def test_the_parsed_file_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     path = write(tmp_path / "x.json", [])
-    first = annotations.index(path, tmp_path, ("segmentation",))
-    monkeypatch.setattr(annotations, "_rows", None)
-    assert annotations.index(path, tmp_path, ("segmentation",)) == first
+    first = coco_annotations.index(path, tmp_path, ("segmentation",))
+    monkeypatch.setattr(coco_annotations, "_rows", None)
+    assert coco_annotations.index(path, tmp_path, ("segmentation",)) == first
     monkeypatch.undo()
     write(path, [[]])
-    second = annotations.index(path, tmp_path, ("segmentation",))
+    second = coco_annotations.index(path, tmp_path, ("segmentation",))
     assert second.find("a.jpg")[1] and not first.find("a.jpg")[1]
-    assert annotations.index(path, tmp_path, ()) != second
+    assert coco_annotations.index(path, tmp_path, ()) != second
     assert not list(tmp_path.glob("*.tmp"))
 
 

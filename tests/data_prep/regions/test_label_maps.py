@@ -7,12 +7,12 @@ import zlib
 
 import numpy as np
 import pytest
+from oriented_photographs import UPRIGHT, item, photograph
 from PIL import Image
-from turned import UPRIGHT, item, photograph
 
 from data_prep.errors import PrepError
 from data_prep.images import BadImage
-from data_prep.regions.label_maps import LabelMaps
+from data_prep.regions.label_maps import LabelMapFolder
 
 SHAPE = (40, 60)
 
@@ -46,7 +46,7 @@ def write(folder, content, name="a.png"):
 
 
 def make(folder, image_id="a.jpg", orientation=1, size=SHAPE):
-    maker = pickle.loads(pickle.dumps(LabelMaps(folder).ready(folder)))
+    maker = pickle.loads(pickle.dumps(LabelMapFolder(folder).ready(folder)))
     (maps,) = maker(item(image_id), *photograph(*size, orientation))
     assert maps.dtype == np.uint16
     return maps
@@ -219,7 +219,7 @@ def test_random_damage_gives_maps_or_a_reason(tmp_path, kind):
     rng = np.random.default_rng(0)
     values = draw([0, 1, 2]).astype(np.uint8)
     whole = np.frombuffer(npy(values) if kind == "npy" else encoded(Image.fromarray(values)), np.uint8)
-    maker = LabelMaps(tmp_path).ready(tmp_path)
+    maker = LabelMapFolder(tmp_path).ready(tmp_path)
     data, pixels = photograph(*SHAPE)
     for _ in range(500):
         damaged = whole.copy()
@@ -236,12 +236,12 @@ def test_random_damage_gives_maps_or_a_reason(tmp_path, kind):
 def test_inputs_and_layers(tmp_path):
     for name in ("z.png", "b/c.npy", "b.npy", "no.jpg"):
         write(tmp_path, b"12", name)
-    assert [entry[:2] for entry in LabelMaps(tmp_path).inputs()] == [("b.npy", 2), ("b/c.npy", 2), ("z.png", 2)]
-    assert LabelMaps(tmp_path, name="parts").layers == ({"name": "parts", "method": "label_maps"},)
+    assert [entry[:2] for entry in LabelMapFolder(tmp_path).inputs()] == [("b.npy", 2), ("b/c.npy", 2), ("z.png", 2)]
+    assert LabelMapFolder(tmp_path, name="parts").layers == ({"name": "parts", "method": "label_maps"},)
 
 
 def test_a_missing_folder(tmp_path):
-    source = LabelMaps(tmp_path / "none")
+    source = LabelMapFolder(tmp_path / "none")
     for use in (source.inputs, lambda: source.ready(tmp_path)):
         with pytest.raises(PrepError, match="none is not a folder; give the folder"):
             use()

@@ -7,8 +7,8 @@ import pickle
 
 import numpy as np
 import pytest
+from oriented_photographs import UPRIGHT, item, photograph
 from PIL import Image
-from turned import UPRIGHT, item, photograph
 
 from data_prep.errors import PrepError
 from data_prep.images import BadImage

@@ -5,8 +5,8 @@ import pickle
 
 import numpy as np
 import pytest
+from oriented_photographs import UPRIGHT, assert_same_masks, item, masks, photograph
 from pycocotools import mask as coco_mask
-from turned import UPRIGHT, assert_same_masks, item, masks, photograph
 
 from data_prep.errors import PrepError
 from data_prep.images import BadImage

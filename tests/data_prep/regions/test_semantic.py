@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 import pytest
+from oriented_photographs import item, photograph
 from PIL import Image
-from turned import item, photograph
 
 from data_prep import job, verify
 from data_prep.images import BadImage

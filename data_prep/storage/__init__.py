@@ -1,0 +1,1 @@
+"""Storage: local paths and object stores, and atomic writes."""

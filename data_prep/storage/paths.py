@@ -1,0 +1,150 @@
+"""Local paths and object-store paths behind one set of functions."""
+
+import fcntl
+import glob
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_prep.errors import PrepError
+from data_prep.storage.remote import RemotePath, Status
+
+AnyPath = Path | RemotePath
+
+
+def parse_path(text: str | AnyPath) -> AnyPath:
+    """What text such as gs://BUCKET/FOLDER or /FOLDER names; a path stays itself."""
+    if isinstance(text, str):
+        if not text:
+            raise ValueError("an empty path; is a variable of the shell not set?")
+        return RemotePath(text.rstrip("/")) if "://" in text else Path(text)
+    return text
+
+
+@contextmanager
+def file_lock(file: AnyPath, wait: bool) -> Iterator[None]:
+    """Holds a lock on a local file, which is made, or folder. Object stores have none: there nothing is locked.
+
+    Raises:
+      BlockingIOError: another process holds it, and `wait` is False.
+    """
+    if isinstance(file, RemotePath):
+        yield
+        return
+    flags = os.O_RDONLY if file.is_dir() else os.O_WRONLY | os.O_CREAT
+    descriptor = os.open(file, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_below(path: AnyPath, folder: AnyPath) -> bool:
+    """Whether a path is a folder, or lies in it."""
+    inner, outer = str(path.resolve()), str(folder.resolve())
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def walk_files(folder: AnyPath) -> Iterator[str]:
+    """Files below a folder: paths relative to it with forward slashes. Links to folders are not followed."""
+    if isinstance(folder, RemotePath):
+        yield from folder.walk()
+        return
+    for root, _, names in os.walk(folder):
+        relative = Path(root).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in names)
+
+
+def subfolders(folder: AnyPath) -> list[str]:
+    """Names of the folders directly below one."""
+    if isinstance(folder, RemotePath):
+        return folder.folders()
+    return [path.name for path in folder.iterdir() if path.is_dir()]
+
+
+def file_status(path: AnyPath) -> os.stat_result | Status | None:
+    """Looks a file up; None if it is not there."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def file_statuses(folder: AnyPath, names: Sequence[str]) -> Iterator[os.stat_result | Status | None]:
+    """Looks up files below a folder, those of an object store in one listing; None for what is not there."""
+    if isinstance(folder, RemotePath):
+        return map(folder.walk().get, names)
+    return (file_status(folder / name) for name in names)
+
+
+def lexists(path: AnyPath) -> bool:
+    """Whether there is a file, or a link to nowhere."""
+    return path.exists() if isinstance(path, RemotePath) else os.path.lexists(path)
+
+
+def glob_files(pattern: str) -> list[AnyPath]:
+    """Files that match a shell's pattern, in the order of their paths."""
+    if "://" not in pattern:
+        return [Path(name) for name in sorted(glob.glob(pattern))]
+    scheme, _, names = pattern.partition("://")
+    parts = names.split("/")
+    plain = next((number for number, part in enumerate(parts) if re.search(r"[*?[]", part)), len(parts))
+    if not 0 < plain < len(parts):
+        return []
+    return sorted(RemotePath(f"{scheme}://{'/'.join(parts[:plain])}").glob("/".join(parts[plain:])))
+
+
+def read_range(path: AnyPath, start: int, size: int) -> bytes:
+    """A part of a file; less where the file ends before."""
+    if isinstance(path, RemotePath):
+        return path.read_range(start, start + size)
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def remove_tree(folder: AnyPath) -> None:
+    """Deletes a folder and what is in it, with this machine's copies."""
+    if isinstance(folder, RemotePath):
+        if (copies := _copies(folder)).exists():
+            shutil.rmtree(copies)
+        folder.remove_tree()
+    else:
+        with suppress(FileNotFoundError):  # another process that found the job done deletes it, too
+            shutil.rmtree(folder)
+
+
+def local_copy(path: AnyPath) -> Path:
+    """The file itself, or this machine's copy of one that never changes: the first process to ask makes it.
+
+    The copy stays until `remove_tree` deletes the folder of the file from this machine.
+
+    Raises:
+      PrepError: someone else has taken the place of the copies.
+    """
+    if not isinstance(path, RemotePath):
+        return path
+    copies = _copies(path.parent)
+    copy = copies / path.name
+    if not copy.exists():
+        copies.parent.mkdir(mode=0o700, exist_ok=True)
+        if copies.parent.stat().st_uid != os.getuid():
+            raise PrepError(f"{copies.parent} belongs to somebody else; give another folder in $TMPDIR")
+        copies.mkdir(exist_ok=True)
+        with file_lock(copies / "lock", wait=True):
+            if not copy.exists():
+                unfinished = copies / f"{path.name}.tmp"
+                path.get(unfinished)
+                unfinished.replace(copy)
+    return copy
+
+
+def _copies(folder: RemotePath) -> Path:
+    name = hashlib.sha256(folder.url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"data_prep-{os.getuid()}" / name

@@ -1,0 +1,135 @@
+"""Examples with what they show: a photograph's class, or the class of each pixel."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from rmae_jax.data.bicubic import resize_bicubic
+from rmae_jax.data.crops import random_resized_crop
+from rmae_jax.data.examples import Example, center_view, check_records, unpack
+from rmae_jax.data.nearest import resize_nearest
+from rmae_jax.data.record_cache import RecordCache
+from rmae_jax.data.tfrecord_source import DatasetError, TFRecordSource
+
+READERS = 4  # batches read ahead
+
+
+class LabelledExamples:
+    """Makes augmented examples with labels: random resized crop and flip.
+
+    Args:
+      source: the records; with `dense`, as `only_semantic` gives it.
+      image_size: S, in pixels.
+      dense: the class of each pixel in place of the photograph's.
+
+    Raises:
+      DatasetError: there are no records.
+    """
+
+    def __init__(self, source: TFRecordSource, image_size: int, dense: bool = False):
+        check_records(source)
+        self.source, self.image_size = source, image_size
+        self._read = RecordCache(partial(_read, source, dense=dense), len(source))
+
+    def __call__(self, record: int, rng: np.random.Generator) -> Example:
+        """Makes the example of one record, see `labelled_examples`; every random choice comes from `rng`.
+
+        Raises:
+          DatasetError: the record is damaged or has no label.
+        """
+        image, layers, label = self._read(record)
+        crop, size = random_resized_crop(rng, *image.shape[:2]), self.image_size
+        maps = None if layers is None else resize_nearest(layers, crop, size, size)
+        return _example(record, resize_bicubic(image, crop, size, size), maps, label)
+
+
+def labelled_examples(
+    source: TFRecordSource, records: Sequence[int], *, image_size: int, dense: bool = False
+) -> Example:
+    """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
+
+    Returns:
+      images: uint8 (B, S, S, 3), RGB.
+      record: int64 (B), numbers of the records in the split.
+      label: int64 (B), the class of each photograph; or with `dense`
+      classes: uint16 (B, S, S), 1 + the class of each pixel, 0 where none is known.
+
+    Raises:
+      DatasetError: a record is damaged or has no label.
+    """
+    made = []
+    for record in records:
+        image, layers, label = _read(source, record, dense)
+        made.append(_example(record, *center_view(image, layers, image_size), label))
+    return {key: np.stack([example[key] for example in made]) for key in made[0]}
+
+
+def labelled_batches(
+    source: TFRecordSource, *, image_size: int, batch_size: int, dense: bool = False
+) -> Iterator[Example]:
+    """All records of a split in their order, as `labelled_examples` makes them, read ahead in threads.
+
+    The last batch may be smaller.
+
+    Raises:
+      DatasetError: a record is damaged or has no label, or there are no records.
+    """
+    check_records(source)
+    starts = iter(range(0, len(source), batch_size))
+
+    def batch(first: int) -> Example:
+        records = range(first, min(first + batch_size, len(source)))
+        return labelled_examples(source, records, image_size=image_size, dense=dense)
+
+    with ThreadPoolExecutor(READERS) as threads:
+        ahead = deque(threads.submit(batch, first) for first in islice(starts, READERS))
+        try:
+            while ahead:
+                made = ahead.popleft().result()
+                ahead.extend(threads.submit(batch, first) for first in islice(starts, 1))
+                yield made
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def only_semantic(source: TFRecordSource) -> TFRecordSource:
+    """The same records with no other layer than the one that says the class of each pixel.
+
+    Raises:
+      DatasetError: there is none.
+    """
+    layers = [layer["name"] for layer in source.metadata["layers"] if layer.get("method") == "semantic"]
+    if not layers:
+        raise DatasetError(
+            f"{source.folder}: split {source.split!r} does not say the class of each pixel; prepare it with "
+            "--regions=semantic:FOLDER"
+        )
+    return TFRecordSource(source.folder, source.split, layers[:1])
+
+
+def _read(
+    source: TFRecordSource, record: int, dense: bool
+) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "maps height width"] | None, int]:
+    """The photograph of a record, its label maps if `dense`, and its class, which must be known if not."""
+    packed = source[record]
+    image, layers = unpack(source, record, packed, dense)
+    if not dense and packed.label < 0:
+        raise DatasetError(
+            f"{source.where(record)}: no class is known; prepare the photographs of class folders with --classes"
+        )
+    return image, layers, packed.label
+
+
+def _example(
+    record: int,
+    image: UInt8[np.ndarray, "size size 3"],
+    maps: UInt16[np.ndarray, "maps size size"] | None,
+    label: int,
+) -> Example:
+    example = {"images": image, "record": np.int64(record)}
+    return example | ({"label": np.int64(label)} if maps is None else {"classes": maps[0]})

@@ -1,0 +1,171 @@
+"""The page: what is on it and what happens when something is marked, chosen or uploaded."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from jaxtyping import UInt8
+
+from data_prep.images import SUFFIXES, BadImage
+from rmae_jax.demo import drawing, photographs
+from rmae_jax.demo.board import board
+from rmae_jax.demo.photographs import SCALES, Photograph
+from rmae_jax.demo.segmenter import Click, Segmenter, region_under, toggle
+from rmae_jax.segmentation_scores import iou
+
+FIRST = "astronaut"
+LARGEST_UPLOAD = "20mb"
+HERE = Path(__file__).parent
+SYSTEM_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+INTRODUCTION = """<h1>Complete a region from a few patches</h1>
+<p>Mark patches of one thing: click inside of it; right-click, or choose “outside” and click, outside of it. Another
+click takes a mark away. The model sees your marks and a random part of the photograph, and says of every pixel how
+probable it is that it belongs to the same thing.</p>"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one visitor is at."""
+
+    photograph: Photograph
+    clicks: tuple[Click, ...] = ()
+
+
+def build(segmenter: Segmenter) -> gr.Blocks:
+    """The page of a model."""
+    first = Work(photographs.shipped(FIRST, segmenter.size))
+    with gr.Blocks(title="R-MAE: complete a region", analytics_enabled=False, delete_cache=(600, 600)) as page:
+        work = gr.State(first)
+        gr.HTML(INTRODUCTION, elem_classes="demo")
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                with gr.Row():
+                    names = gr.Dropdown(list(photographs.NAMES), value=FIRST, label="Photograph", min_width=150)
+                    mode = gr.Radio(["inside", "outside"], value="inside", label="A click marks", min_width=150)
+                patches = gr.HTML(js_on_load=(HERE / "board.js").read_text(), elem_classes="demo")
+                status = gr.HTML(elem_classes="demo")
+                with gr.Row():
+                    clear = gr.Button("Clear marks", min_width=120)
+                    upload = gr.UploadButton(
+                        "Upload a photograph", type="binary", file_types=sorted(SUFFIXES), min_width=120
+                    )
+            with gr.Column(scale=6, min_width=320):
+                with gr.Row(elem_classes="pair"):
+                    completed, found = (gr.HTML(elem_classes="demo") for _ in range(2))
+                with gr.Row(elem_classes="pair"):
+                    seen = gr.HTML(elem_classes="demo")
+                    with gr.Column(min_width=240):
+                        ratio = segmenter.model.config.mask_ratio
+                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Hidden share")
+                        seed = gr.Slider(0, 99, value=0, step=1, label="Seed")
+                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colours")
+
+        settings, views = [hidden, seed, scale], [patches, status, completed, found, seen]
+
+        def view(work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+            return drawn(segmenter, work, hidden, seed, scale)
+
+        def mark(work: Work, mode: str, event: gr.EventData, *settings: float) -> tuple:
+            inside = mode == "inside" and not event.outside
+            clicks = toggle(work.clicks, int(event.patch), inside, segmenter.num_patches)
+            work = dataclasses.replace(work, clicks=clicks)
+            return work, *view(work, *settings)
+
+        def choose(name: str, *settings: float) -> tuple:
+            work = Work(photographs.shipped(name, segmenter.size))
+            return work, *view(work, *settings)
+
+        def read(data: bytes, *settings: float) -> tuple:
+            try:
+                work = Work(photographs.read(data, segmenter.size))
+            except BadImage as error:
+                gr.Warning(f"This file cannot be shown: {error}.", duration=10)
+                return (gr.skip(),) * (2 + len(views))
+            return work, None, *view(work, *settings)
+
+        def forget(work: Work, *settings: float) -> tuple:
+            work = Work(work.photograph)
+            return work, *view(work, *settings)
+
+        # One after the other. Clicks that come while another is answered wait for their turn: none is lost.
+        every = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "model"}
+        patches.mark(mark, [work, mode, *settings], [work, *views], trigger_mode="multiple", **every)
+        names.input(choose, [names, *settings], [work, *views], **every)
+        upload.upload(read, [upload, *settings], [work, names, *views], **every)
+        clear.click(forget, [work, *settings], [work, *views], **every)
+        for setting in settings:
+            setting.change(view, [work, *settings], views, trigger_mode="always_last", **every)
+        page.load(view, [work, *settings], views, **every)
+    return page
+
+
+def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+    """HTML of the board, the line below it, and the three pictures."""
+    image, clicks = work.photograph.image, work.clicks
+    start = time.perf_counter()
+    made = segmenter.complete(image, clicks, float(hidden), int(seed))
+    seconds = time.perf_counter() - start
+    inside = [click.patch for click in clicks if click.inside]
+    line = f"{len(inside)} inside, {len(clicks) - len(inside)} outside."
+    if inside:
+        region = region_under(work.photograph.layers[SCALES.index(scale)], inside[-1], segmenter.patch_size)
+        overlap = f"IoU {iou(made.probability > 0.5, region):.2f}"
+        completed = drawing.region(image, made.probability, drawing.BLUE)
+        found = drawing.region(image, region, drawing.GREEN)
+        line += f" Completed in {1000 * seconds:.0f} ms; {overlap} with the region found by colours."
+        if len(inside) == len(clicks):
+            line += " Now mark what is around it as outside: without, the model takes all for inside."
+        about = (
+            "The bluer, the more probable; the line is at one half.",
+            f"<strong>{overlap}</strong> with the completed one. By Felzenszwalb and Huttenlocher’s method, under the "
+            "last patch marked as inside.",
+        )
+    else:
+        completed = found = drawing.faded(image)
+        line += " Mark at least one patch inside of a thing."
+        about = ("Nothing is marked as inside.",) * 2
+    seen = drawing.seen(image, made.hidden, clicks, segmenter.patch_size)
+    return (
+        board(drawing.data_uri(drawing.photograph(image)), segmenter.side, clicks),
+        f'<p class="status" role="status">{line}</p>',
+        _figure("Completed region", completed, about[0]),
+        _figure("Region found by colours", found, about[1]),
+        _figure("What the model sees", seen, f"{1 - made.hidden.mean():.0%} of the photograph, and the marks."),
+    )
+
+
+def _figure(title: str, picture: UInt8[np.ndarray, "side side 3"], caption: str) -> str:
+    return (
+        f'<figure><h2>{title}</h2><img src="{drawing.data_uri(picture)}" alt="{title}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> str:
+    """Serves the page in threads of its own; returns its address.
+
+    Raises:
+      OSError: the port is taken, or the host is none of this machine's.
+    """
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        prevent_thread_lock=True,
+        quiet=True,
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        max_file_size=LARGEST_UPLOAD,
+        allowed_paths=[],
+        state_session_capacity=100,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        theme=gr.themes.Default(**SYSTEM_FONTS),
+        css_paths=HERE / "style.css",
+    )
+    return address

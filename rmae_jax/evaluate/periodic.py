@@ -1,0 +1,83 @@
+"""Evaluations during a training run: every N steps, and after the last step."""
+
+import json
+from pathlib import Path
+
+import jax
+import ml_collections
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from rmae_jax import evaluate
+from rmae_jax.data import TFRecordSource
+from rmae_jax.evaluate import results
+from rmae_jax.model.shapes import abstract_model
+from rmae_jax.runtime import hosts
+from rmae_jax.training import ConfigError
+from rmae_jax.training.mesh import local_copy
+from rmae_jax.training.recipe import names
+
+
+class PeriodicEvaluation:
+    """Adds the results of config.evaluate.tasks to RUN/evaluation.json, on host 0, on one of its devices.
+
+    Each task has the options that `python -m rmae_jax.evaluate` gives it by default. The other hosts wait, so long
+    tasks are better run after training.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, run: Path):
+        """Checks config.evaluate and opens its dataset, if the recipe asks for evaluations.
+
+        Raises:
+          ConfigError: a key of config.evaluate has a value that cannot work.
+          DatasetError: the dataset cannot be used.
+        """
+        check(config)
+        self._config, self._run, keys = config, run, config.evaluate
+        self._tasks = {name: evaluate.TASKS[name]() for name in names(keys.tasks)} if keys.every else {}
+        if self._tasks:
+            folder, layers = Path(keys.path or config.data.path), names(keys.region_layers)
+            held_out = TFRecordSource(folder, keys.split, layers)
+            needs_train = self._tasks.keys() != {"completion"}
+            train = TFRecordSource(folder, keys.train_split, layers) if needs_train else held_out
+            self._data = evaluate.EvaluationData(train, held_out, config.seed)
+            self._graphdef = abstract_model(config.model)[0]
+
+    def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
+        """Evaluates the parameters if `step` is a multiple of evaluate.every, or the last. All hosts must call it.
+
+        Raises:
+          DatasetError: a record is damaged or has no label.
+          OSError: the results cannot be written.
+        """
+        if not self._tasks or (step % self._config.evaluate.every and not last):
+            return
+        params = local_copy(params, mesh)
+        if not hosts.is_first():
+            return
+        model = nnx.merge(self._graphdef, params)
+        for name, task in self._tasks.items():
+            scores = task(model, self._data)
+            results.write(self._run, self._config, results.entry(name, task, model, step, self._data, scores))
+            hosts.say(f"step {step}: {name} {json.dumps(scores)}")
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Checks the keys of config.evaluate.
+
+    Raises:
+      ConfigError: a key has a value that cannot work.
+    """
+    keys, tasks = config.evaluate, names(config.evaluate.tasks)
+    if keys.every < 0:
+        raise ConfigError(f"evaluate.every is {keys.every}; it is a number of steps, or 0 for never")
+    unknown = [name for name in tasks if name not in evaluate.TASKS]
+    if unknown:
+        raise ConfigError(f"evaluate.tasks has {', '.join(unknown)}; there are {', '.join(evaluate.TASKS)}")
+    if keys.every and not tasks:
+        raise ConfigError(f"evaluate.tasks is empty; name some of {', '.join(evaluate.TASKS)}")
+    if keys.every and not (keys.path or config.data.path):
+        raise ConfigError("evaluate.path is empty: give the dataset to evaluate on, --config.evaluate.path=DATASET")
+    if keys.every and "completion" in tasks and config.model.objective == "mae":
+        raise ConfigError('evaluate.tasks has completion, which the "mae" objective has no region branch for')

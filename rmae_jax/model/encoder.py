@@ -1,0 +1,67 @@
+"""The pixel branch's encoder, the ViT that users keep, and its targets (MAE section 3)."""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from rmae_jax.model.blocks import Block, run_stack, stack
+from rmae_jax.model.execution import PLAIN, Execution
+from rmae_jax.model.layers import LayerNorm, Linear
+from rmae_jax.model.masks import Mask, take
+from rmae_jax.model.patches import Grid, patchify
+
+token_init = nnx.initializers.normal(0.02)
+
+
+class PixelEncoder(nnx.Module):
+    """A ViT over the visible patches (MAE section 3)."""
+
+    def __init__(
+        self,
+        patch_size: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        *,
+        position_scale: float,
+        execution: Execution = PLAIN,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.patch_size = patch_size
+        self.position_scale = position_scale
+        self.width = width
+        self.patch_embed = Linear(3 * patch_size**2, width, dtype=dtype, rngs=rngs)
+        self.cls_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.blocks = stack(partial(Block, width, num_heads, dtype=dtype), depth, execution, rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], mask: Mask | None = None
+    ) -> Float[Array, "batch tokens features"]:
+        """Encodes the visible patches, or all of them without a mask.
+
+        Returns:
+          (B, 1 + V, D): the cls token, then the visible patches in the mask's order.
+        """
+        return self.norm(run_stack(self.blocks, self.embed(images, mask)))
+
+    def embed(
+        self, images: Float[Array, "batch height width 3"], mask: Mask | None = None
+    ) -> Float[Array, "batch tokens features"]:
+        """What the blocks read, for the same tokens."""
+        patches = patchify(images, self.patch_size)
+        positions = jnp.asarray(self.grid(images).positions(self.width))[None]
+        if mask is not None:  # before the embedding, so that only visible patches are embedded
+            patches = take(patches, mask.visible_ids)
+            positions = positions[0][mask.visible_ids]
+        x = self.patch_embed(patches)
+        x = x + positions.astype(x.dtype)
+        cls = jnp.broadcast_to(self.cls_token[...].astype(x.dtype), (x.shape[0], 1, self.width))
+        return jnp.concatenate([cls, x], axis=1)
+
+    def grid(self, images: Float[Array, "batch height width 3"]) -> Grid:
+        """The patches that images of this size are cut into."""
+        return Grid(images.shape[1] // self.patch_size, images.shape[2] // self.patch_size, self.position_scale)

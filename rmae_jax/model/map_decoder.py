@@ -1,0 +1,65 @@
+"""Variants "batch" and "channel": regions as dense maps, decoded like images (R-MAE's first version, section 3).
+
+Both are one decoder, told how many maps lie behind each other as the channels of one: "batch" decodes each of the K
+maps of an image alone (C = 1, as R-CNN treats each region), "channel" all K as one image (C = K). With K = 1 they are
+the same.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from rmae_jax.model.blocks import Blocks
+from rmae_jax.model.encoder import token_init
+from rmae_jax.model.execution import PLAIN, Execution
+from rmae_jax.model.layers import LayerNorm, Linear
+from rmae_jax.model.masks import fill_holes
+from rmae_jax.model.region_encoder import RegionFeatures
+
+
+class MapDecoder(nnx.Module):
+    """A ViT over all patches of C region maps, which completes them from their visible tokens and the pixels' memory.
+
+    x[n, l] = the region token of patch l, or the mask token, + memory[l]; blocks, LayerNorm, linear -> C * P * P.
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        channels: int,
+        width: int,
+        depth: int,
+        num_heads: int,
+        *,
+        execution: Execution = PLAIN,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.channels = channels
+        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
+        self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.head = Linear(width, channels * patch_size**2, dtype=dtype, rngs=rngs)
+
+    def first_memory_token(self, first_token: int) -> int:
+        """Returns the first token of the memory that the decoder reads: that of the first patch; 0 would be cls."""
+        return 1
+
+    def __call__(
+        self, features: RegionFeatures, memory: Float[Array, "batch patches width"], first_token: int
+    ) -> tuple[Float[Array, "batch regions positions pixels"], None]:
+        """Completes the maps; there are no queries.
+
+        Args:
+          features: of the visible patches of each set of C maps.
+          memory: tokens of every patch, in the order of the regions' mask.
+          first_token: the token of the first patch to predict; 0 is cls.
+        """
+        batch, num_patches, width = memory.shape
+        maps = fill_holes(features.tokens, self.mask_token[...], num_patches)  # (B * K / C, L, D)
+        maps = maps.reshape(batch, -1, num_patches, width) + memory[:, None]
+        x = self.blocks(maps.reshape(-1, num_patches, width), first_query=first_token - 1)
+        pred = self.head(self.norm(x))  # (B * K / C, positions, C * P * P)
+        pred = pred.reshape(batch, -1, pred.shape[1], self.channels, pred.shape[2] // self.channels)
+        pred = pred.swapaxes(2, 3)  # (B, K / C, C, positions, P * P)
+        return pred.reshape(batch, -1, *pred.shape[3:]), None

@@ -1,0 +1,69 @@
+"""Softmax attention in each head, with its derivative written by hand."""
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from rmae_jax.model.ops.activation_names import ATTENTION
+
+
+def attend(
+    q: Float[Array, "batch queries width"],
+    k: Float[Array, "batch keys width"],
+    v: Float[Array, "batch keys width"],
+    num_heads: int,
+) -> Float[Array, "batch queries width"]:
+    """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32."""
+    out = attend_heads(*(split_heads(x, num_heads) for x in (q, k, v)))
+    return checkpoint_name(out.swapaxes(1, 2).reshape(q.shape), ATTENTION)
+
+
+def attention_weights(
+    q: Float[Array, "batch queries width"], k: Float[Array, "batch keys width"], num_heads: int
+) -> Float[Array, "batch {num_heads} queries keys"]:
+    """softmax(q k^T / sqrt(head width)) of each head, in float32: how much of each key a query takes."""
+    return _weights(split_heads(q, num_heads), split_heads(k, num_heads))
+
+
+def split_heads(x: Float[Array, "batch tokens width"], num_heads: int) -> Float[Array, "batch {num_heads} tokens each"]:
+    """Gives each head its part of the width."""
+    return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def attend_heads(
+    q: Float[Array, "batch heads queries each"],
+    k: Float[Array, "batch heads keys each"],
+    v: Float[Array, "batch heads keys each"],
+) -> Float[Array, "batch heads queries each"]:
+    """Attention of separate heads; of their scores, the backward pass keeps the softmax alone."""
+    return jnp.einsum("bhqk,bhkd->bhqd", _weights(q, k).astype(v.dtype), v)
+
+
+def _weights(q: Array, k: Array) -> Array:
+    scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def _attend_forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple]:
+    weights = checkpoint_name(_weights(q, k), ATTENTION)
+    return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v), (q, k, v, weights)
+
+
+def _attend_backward(kept: tuple, dout: Array) -> tuple[Array, Array, Array]:
+    q, k, v, weights = kept
+    scale = q.shape[-1] ** -0.5
+    dv = _over_queries(weights.astype(v.dtype), dout)
+    dweights = jnp.einsum("bhqd,bhkd->bhqk", dout, v, preferred_element_type=jnp.float32)
+    along = (dweights * weights).sum(axis=-1, keepdims=True)
+    dscores = (weights * (dweights - along)).astype(q.dtype)
+    return jnp.einsum("bhqk,bhkd->bhqd", dscores, k) * scale, _over_queries(dscores, q * scale), dv
+
+
+def _over_queries(scores: Array, x: Array) -> Array:
+    """scores^T x; as (x^T scores)^T, since XLA for CPUs has no fast product of a transposed left side."""
+    return jnp.einsum("bhdq,bhqk->bhdk", x.swapaxes(-1, -2), scores).swapaxes(-1, -2)
+
+
+attend_heads.defvjp(_attend_forward, _attend_backward)

@@ -1,0 +1,23 @@
+"""Which libraries may print in the process of a command. Library functions change nothing of their host process."""
+
+import os
+
+from absl import logging
+
+from rmae_jax.runtime.accelerator_devices import has_tpu
+
+# Without a TPU, libtpu asks the cloud which machine this is and prints that it does not know. These answers silence it.
+_TPU_IS_ABSENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+
+def silence_libraries() -> None:
+    """Silences libraries in the process of a command. Call it before JAX looks for devices."""
+    logging.set_verbosity(logging.FATAL)  # Orbax logs a lot, including errors that it raises as well
+    if not has_tpu():
+        for name, value in _TPU_IS_ABSENT.items():
+            os.environ.setdefault(name, value)

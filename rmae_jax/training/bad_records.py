@@ -1,0 +1,77 @@
+"""Records that went wrong: those skipped, and those in a batch whose loss is not finite."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Int64
+
+from rmae_jax.data import DatasetError, TFRecordSource
+from rmae_jax.data.examples import Example, decode
+from rmae_jax.runtime import hosts
+from rmae_jax.training.metrics import keep
+
+_NAMED = 3  # images in a message
+
+
+class SkippedRecords:
+    """Counts the rows of this process's batches whose record was damaged, and names each such record once on stderr.
+
+    Process 0 keeps RUN/skipped.jsonl, a line for each step with such rows. A run that goes on from `start_step` first
+    drops the lines that it is about to write again, so that it counts as if it had never stopped.
+    """
+
+    def __init__(self, run: Path, source: TFRecordSource, start_step: int):
+        self._path, self._source, self._named = run / "skipped.jsonl", source, set()
+        self._total = 0
+        if hosts.is_first() and self._path.exists():
+            self._total = sum(len(line["damaged"]) for line in keep(self._path, start_step))
+
+    def add(self, step: int, batch: Example) -> int | None:
+        """Takes a step's batch; returns the number of rows since step 1, or None where damage is an error."""
+        if "damaged" not in batch:
+            return None
+        damaged = batch["damaged"][batch["damaged"] >= 0].tolist()
+        if not damaged:
+            return self._total
+        self._total += len(damaged)
+        for record in damaged:
+            if record not in self._named:
+                self._named.add(record)
+                print(f"skipped: {self._reason(record, 'regions' in batch)}", file=sys.stderr, flush=True)
+        if hosts.is_first():
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, "damaged": damaged}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint may follow, whose resumed run counts on the line
+        return self._total
+
+    def _reason(self, record: int, with_regions: bool) -> str:
+        try:
+            decode(self._source, record, with_regions)
+        except DatasetError as error:
+            return str(error)
+        return self._source.where(record)  # somebody has restored it by now
+
+
+def list_images(run: Path, source: TFRecordSource, step: int, records: Int64[np.ndarray, "rows"]) -> str:
+    """Writes the ids of a batch's images to RUN/nonfinite-STEP.txt, a line each; returns a message with the first."""
+    names = [_image_id(source, record) for record in records.tolist()]
+    host = f"-host{jax.process_index()}" if jax.process_count() > 1 else ""
+    path = run / f"nonfinite-{step}{host}.txt"
+    try:
+        path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        others = f"all {len(names)} are listed in {path}"
+    except OSError as error:  # must not hide what it is about
+        others = f"the list of all {len(names)} could not be written: {error}"
+    return f"the images of its batch begin with {', '.join(names[:_NAMED])}; {others}"
+
+
+def _image_id(source: TFRecordSource, record: int) -> str:
+    try:
+        return source[record].image_id
+    except DatasetError:
+        return source.where(record)

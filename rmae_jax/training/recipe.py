@@ -1,0 +1,188 @@
+"""What a recipe's keys mean together: durations in steps, and checks that need more than one key."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import ml_collections
+
+from rmae_jax.model.execution import SAVED_BY_REMAT
+from rmae_jax.model.validate import check as check_model
+
+# Keys that a resumed run may change: they do not touch what is learned. Those of the second line, as another number of
+# devices does, change it by rounding; a run that was begun before they existed goes on. The last one matters only where
+# records are damaged: a run that ended at one may go on without it.
+FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
+FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "attention", "blocks", "data.on_error")
+FREE_KEYS += tuple(f"evaluate.{key}" for key in ("every", "tasks", "path", "train_split", "split", "region_layers"))
+HOST_KEYS = ("data.path", "data.workers")  # may differ between hosts
+REGION_SAMPLING = ("random", "foreground")
+ON_ERROR = ("error", "skip")
+REMAT = tuple(SAVED_BY_REMAT)
+ATTENTION = ("auto", "plain", "kernel")
+BLOCKS = ("auto", "scanned", "unrolled")
+
+
+class ConfigError(ValueError):
+    """Keys of a recipe that are missing or do not fit each other, the machine or the dataset."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Durations:
+    """A run's length and its warm-up, in steps."""
+
+    steps: int
+    warmup_steps: int
+
+
+def durations(config: ml_collections.ConfigDict, num_examples: int) -> Durations:
+    """Resolves steps or epochs of `num_examples` examples; `steps` and `warmup_steps` count where both are given.
+
+    Raises:
+      ConfigError: the run has no step, or its warm-up is as long as the run.
+    """
+    per_epoch = num_examples / config.batch_size
+    steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
+    warmup_steps = config.warmup_steps
+    if warmup_steps is None:
+        warmup_steps = round(config.warmup_epochs * per_epoch)
+    if steps < 1:
+        raise ConfigError(f"the run is {steps} steps long; give --config.steps or --config.epochs")
+    if not 0 <= warmup_steps < steps:
+        raise ConfigError(
+            f"the warm-up ({warmup_steps} steps) must be shorter than the run ({steps} steps); "
+            "give --config.warmup_steps or --config.warmup_epochs"
+        )
+    return Durations(steps, warmup_steps)
+
+
+def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
+    """Checks what can be checked before any data is read.
+
+    Raises:
+      ConfigError: a key has a value that cannot work.
+    """
+    try:
+        check_model(config.model)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    mesh_shape(config, num_devices)
+    if config.accumulation_steps < 1:
+        raise ConfigError(f"accumulation_steps is {config.accumulation_steps}; it must be at least 1")
+    parts = num_devices * config.accumulation_steps
+    if config.batch_size < 1 or config.batch_size % parts:
+        nearest = max(1, round(config.batch_size / parts)) * parts
+        times = f" times accumulation_steps {config.accumulation_steps}" if config.accumulation_steps > 1 else ""
+        raise ConfigError(
+            f"batch_size {config.batch_size} is not divisible by the {num_devices} devices{times}; "
+            f"for example --config.batch_size={nearest}"
+        )
+    for key, choices in (("remat", REMAT), ("attention", ATTENTION), ("blocks", BLOCKS)):
+        if config[key] not in choices:
+            raise ConfigError(f"{key} is {config[key]!r}; it must be one of {', '.join(choices)}")
+    if config.blocks == "unrolled" and short_of_memory(config, num_devices):
+        raise ConfigError(
+            'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; leave it at "auto", '
+            'or these two at "none" and 1'
+        )
+    for key in ("log_every", "checkpoint_every", "pictures_every"):
+        if config[key] < 1:
+            raise ConfigError(f"{key} is {config[key]}; it is a number of steps, at least 1")
+    if config.data.region_sampling not in REGION_SAMPLING:
+        raise ConfigError(
+            f"data.region_sampling is {config.data.region_sampling!r}; it must be one of {', '.join(REGION_SAMPLING)}"
+        )
+    if config.data.on_error not in ON_ERROR:
+        raise ConfigError(f"data.on_error is {config.data.on_error!r}; it must be error or skip")
+    num_patches = (config.model.image_size // config.model.patch_size) ** 2
+    if not 1 <= config.data.min_region_patches <= num_patches:
+        raise ConfigError(
+            f"data.min_region_patches is {config.data.min_region_patches}; "
+            f"it must be 1 to {num_patches}, the number of patches"
+        )
+    if not config.data.path and not config.data.shipped_photographs:
+        raise ConfigError(
+            "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
+            "then give --config.data.path=DATASET"
+        )
+
+
+def names(listed: str) -> list[str]:
+    """The names in a key such as data.region_layers, "a,b": each once."""
+    return list(dict.fromkeys(name for name in map(str.strip, listed.split(",")) if name))
+
+
+def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int]:
+    """The sizes of the mesh's axes, (data, fsdp); one of mesh.data and mesh.fsdp may be -1, for what is left.
+
+    Raises:
+      ConfigError: they do not fit the number of devices.
+    """
+    data, fsdp = sizes = (config.mesh.data, config.mesh.fsdp)
+    for key, size in zip(("data", "fsdp"), sizes, strict=True):
+        if size < 1 and size != -1:
+            raise ConfigError(f"mesh.{key} is {size}; it must be at least 1, or -1 for what is left of the devices")
+    if data == fsdp == -1:
+        raise ConfigError("mesh.data and mesh.fsdp are both -1; one of them must be a number")
+    data = num_devices // fsdp if data == -1 else data
+    fsdp = num_devices // data if fsdp == -1 else fsdp
+    if data * fsdp != num_devices:
+        asked = f"mesh.data {sizes[0]} and mesh.fsdp {sizes[1]}"
+        raise ConfigError(f"{asked} do not fit the {num_devices} device(s): their product must be that number")
+    return data, fsdp
+
+
+def short_of_memory(config: ml_collections.ConfigDict, num_devices: int) -> bool:
+    """Whether a recipe saves memory in a way that only works where blocks are a loop: by `remat` or `mesh.fsdp`."""
+    return config.remat != "none" or mesh_shape(config, num_devices)[1] > 1
+
+
+def save(config: ml_collections.ConfigDict, run: Path) -> None:
+    """Writes a recipe to RUN/config.json."""
+    partial = run / ".config.json"
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    partial.replace(run / "config.json")
+
+
+def load(run: Path) -> ml_collections.ConfigDict:
+    """Reads the recipe of a run's folder.
+
+    Raises:
+      ConfigError: there is none, or it is not JSON.
+    """
+    path = run / "config.json"
+    try:
+        return ml_collections.ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{run} is not a run's folder: it has no config.json") from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+
+
+def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
+    """Refuses to go on with a run under a recipe that would learn something else.
+
+    Raises:
+      ConfigError: names the keys that differ from those in the run's config.json, and both values.
+    """
+    if not (run / "config.json").exists():
+        return
+    before, now = flat(load(run).to_dict()), flat(config.to_dict())
+    differing = [key for key in sorted(before | now) if key not in FREE_KEYS and before.get(key) != now.get(key)]
+    if differing:
+        changes = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in differing)
+        raise ConfigError(f"{run} holds a run with another config ({changes}); give another --workdir")
+
+
+def shared_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """The keys of a recipe that all hosts must agree on, as `host_consistency.agree` takes them."""
+    keys = {f"config.{key}": str(value) for key, value in flat(config.to_dict()).items() if key not in HOST_KEYS}
+    return keys | {"config.data.path": "given" if config.data.path else ""}
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """Nested keys joined by dots: {"model": {"width": 768}} -> {"model.width": 768}."""
+    joined = {}
+    for key, value in tree.items():
+        joined |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return joined

@@ -1,0 +1,94 @@
+"""Runs that start from existing weights: --config.init_from."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from toy import flat
+
+import rmae_jax
+from rmae_jax import export, interop
+from rmae_jax.training import ConfigError, pretrain
+from rmae_jax.training.init_weights import initial_model
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def source(config, tmp_path) -> rmae_jax.RMAE:
+    """A model of the recipe with other weights than the recipe's seed gives."""
+    return jax.jit(lambda: rmae_jax.RMAE(config.model, rngs=nnx.Rngs(9)))()
+
+
+def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, command, source, tmp_path, capsys):
+    """The whole way, through the commands: export, start, stop, resume, export again."""
+    start = tmp_path / "start.safetensors"
+    interop.write(source, start, "mae")
+    frozen = {"base_lr": 0.0, "init_from": start, "steps": 3, "warmup_steps": 1, "log_every": 1}
+    done = run(command(tmp_path / "run", **frozen))
+    assert done.returncode == 0, done.stderr
+    said = f"weights from {start}; initialised anew: region branch"
+    assert said in done.stdout
+    model, _ = rmae_jax.load(tmp_path / "run")
+    ours, theirs = flat(model), flat(source)
+    for name, value in ours.items():
+        same = np.array_equal(value, theirs[name])
+        assert same or not name.startswith(("encoder/", "decoder/", "pixel_head/")), name
+
+    start.unlink()
+    again = run(command(tmp_path / "run", **frozen))
+    assert again.returncode == 0, again.stderr
+    assert "is complete (3 steps)" in again.stdout
+
+    flags = [f"--checkpoint={tmp_path / 'run'}", "--format=mae", f"--output={start}"]
+    exported = run(["-m", "rmae_jax.export", *flags])
+    assert exported.returncode == 0, exported.stderr
+    assert f"{start}: " in exported.stdout and "format mae" in exported.stdout
+    found, wanted = interop.read(start), interop.to_torch(source, "mae")
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+    # The rest of the command in this process: a string that it exits with is said on stderr, the status is 1.
+    with pytest.raises(SystemExit, match=f"^error: {start} is there already"):
+        export.main(flags)
+    with pytest.raises(SystemExit, match="^2$"):
+        export.main([flags[0], "--format=keras", "--output=x"])
+    assert "invalid choice: 'keras'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="^error: .*is not a run's folder"):
+        export.main([f"--checkpoint={tmp_path}", flags[1], "--output=x.pth"])
+
+    missing = run(command(tmp_path / "other", init_from=tmp_path / "nothing.pth"))
+    assert missing.returncode == 1
+    assert missing.stderr.strip() == f"error: {tmp_path / 'nothing.pth'}: no such file"
+
+
+def test_weights_of_smaller_images_are_interpolated_and_the_run_remembers(config, source, tmp_path):
+    file = tmp_path / "small.safetensors"
+    interop.write(source, file, "rmae")
+    config.init_from, config.model.image_size = str(file), 64
+    config.steps, config.warmup_steps, config.base_lr, config.checkpoint_every = 2, 1, 0.0, 1
+    pretrain(config, tmp_path / "run")
+    assert config.model.position_scale == 1.0
+    model, saved = rmae_jax.load(tmp_path / "run")
+    assert saved.model.position_scale == model.config.position_scale == 0.5
+    assert all(np.array_equal(a, b) for a, b in zip(flat(model).values(), flat(source).values(), strict=True))
+    file.unlink()
+    resumed, none = initial_model(config, tmp_path / "run")
+    assert none is None
+    assert resumed.to_dict()["model"] == saved.to_dict()["model"]
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(config, source, tmp_path):
+    file = tmp_path / "other.safetensors"
+    interop.write(source, file, "rmae")
+    config.init_from, config.model.width = str(file), 64
+    with pytest.raises(interop.InteropError, match=r"other.safetensors: .*\(model.width is 64, theirs 32\)"):
+        pretrain(config, tmp_path / "run")
+    config.model.num_heads = 5
+    with pytest.raises(ConfigError, match="model.width 64 must be a multiple of 4 and of model.num_heads 5"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
