@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     from data_prep.errors import DatasetError, PrepError
     from rmae_jax.evaluate.periodic import PeriodicEvaluation
     from rmae_jax.interop import InteropError
-    from rmae_jax.runtime import HostError, Interrupted, StopSignals, connected
+    from rmae_jax.runtime import HostError, Interrupted, StopSignals, connect_hosts
     from rmae_jax.runtime.allocator import keep_freed_memory
     from rmae_jax.runtime.compilation_cache import enable_compilation_cache
     from rmae_jax.runtime.library_output import silence_libraries
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     workdir = WORKDIR.value or Path("runs", Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem)
     bad_input = (ConfigError, DatasetError, InteropError, PrepError)
     try:
-        with connected(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
+        with connect_hosts(COORDINATOR.value, NUM_HOSTS.value, HOST.value):
             enable_compilation_cache()
             pretrain(CONFIG.value, workdir, evaluation=PeriodicEvaluation, stop_signals=StopSignals())
     except (*bad_input, CheckpointError, HostError, TrainingError, OSError) as error:

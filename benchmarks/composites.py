@@ -14,7 +14,7 @@ every pixel's object and class are known. What is written, the same bytes for th
     SOURCES                                     every photograph's file, package, licence and set
 
 Instances: 0 is the background, 1..n the objects of an image. Classes: 0 is the background, 1.. are the others of
-`photographs_of_packages.CLASSES`.
+`package_photographs.CLASSES`.
 """
 
 import argparse

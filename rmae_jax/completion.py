@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8, UInt16
 
-from rmae_jax.model import RMAE, Mask, at_size, denormalize, normalize, region_probability
+from rmae_jax.model import RMAE, Mask, denormalize, normalize, region_probability
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
 
@@ -63,7 +63,7 @@ def complete(
     Raises:
       ValueError: the size is not a multiple of the patch size, or the objective needs maps and there are none.
     """
-    model = at_size(model, *images.shape[1:3])
+    model = model.at_size(*images.shape[1:3])
     config, patch = model.config, model.config.patch_size
     grid = images.shape[1] // patch, images.shape[2] // patch
     if region_mask is None:
@@ -85,7 +85,7 @@ def complete(
     return Completion(to_pixels(masked, grid, patch), pixels, regions_hidden, regions)
 
 
-def regions_to_complete(layers: UInt16[np.ndarray, "layers height width"]) -> list[Region]:
+def candidate_regions(layers: UInt16[np.ndarray, "layers height width"]) -> list[Region]:
     """The regions of an image's label maps that cover 1 to 90 % of it."""
     low, high = (share * layers.shape[1] * layers.shape[2] for share in AREAS)
     return [

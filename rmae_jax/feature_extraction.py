@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from rmae_jax.model import RMAE, at_size, normalize
+from rmae_jax.model import RMAE, normalize
 from rmae_jax.model.encoder import PixelEncoder
 
 
@@ -25,7 +25,7 @@ def features(
     Raises:
       ValueError: the images cannot be cut into patches.
     """
-    model = at_size(model, *images.shape[1:3])
+    model = model.at_size(*images.shape[1:3])
     return _encode(model.encoder, as_input(images))
 
 

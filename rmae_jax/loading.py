@@ -7,6 +7,7 @@ import ml_collections
 from flax import nnx
 
 from rmae_jax.model import RMAE
+from rmae_jax.model.shapes import abstract_model
 from rmae_jax.training import recipe
 from rmae_jax.training.checkpoints import CheckpointError, load_params, newest
 
@@ -23,13 +24,13 @@ def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
     """
     checkpoint = Path(checkpoint)
     config = recipe.load(_run(checkpoint))
-    graphdef, shapes = nnx.split(nnx.eval_shape(lambda: RMAE(config.model, rngs=nnx.Rngs(0))))
+    graphdef, shapes = abstract_model(config.model)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), nnx.to_pure_dict(shapes))
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
     return nnx.merge(graphdef, load_params(checkpoint, wanted)), config
 
 
-def locate(checkpoint: str | Path) -> tuple[Path, int]:
+def run_and_step(checkpoint: str | Path) -> tuple[Path, int]:
     """The run's folder and the step of a checkpoint: of a run's folder (newest step) or of one step's folder.
 
     Raises:

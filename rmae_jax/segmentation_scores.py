@@ -7,8 +7,20 @@ from scipy import ndimage
 BOUNDARY_TOLERANCE = 0.0075  # of the image's diagonal, as is usual for boundary F
 
 
-def iou(predicted: Bool[np.ndarray, "*pixels"], truth: Bool[np.ndarray, "*pixels"]) -> float:
-    """Intersection over union, the Jaccard index; nan where neither has a pixel."""
+def iou(
+    predicted: Bool[np.ndarray, "*pixels"],
+    truth: Bool[np.ndarray, "*pixels"],
+    where: Bool[np.ndarray, "*pixels"] | None = None,
+) -> float:
+    """Returns the intersection over union (Jaccard index) of two regions; nan if both are empty.
+
+    Args:
+      predicted: a region.
+      truth: the region that it should be.
+      where: pixels that count; by default all.
+    """
+    if where is not None:
+        predicted, truth = predicted & where, truth & where
     union = np.count_nonzero(predicted | truth)
     return np.count_nonzero(predicted & truth) / union if union else np.nan
 

@@ -9,8 +9,8 @@ from toy import toy_config, toy_model
 
 import rmae_jax
 from rmae_jax.completion import complete, unnormalized
-from rmae_jax.model import RMAE, Mask, at_size, normalize, region_probability
-from rmae_jax.model.patches import sincos_positions
+from rmae_jax.model import RMAE, Mask, normalize, region_probability
+from rmae_jax.model.positions import sincos_positions
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
@@ -60,10 +60,10 @@ def test_another_image_size():
     """The 8 x 4 grid's positions are those of 4 x 4 at half the distance; the trained model is left as it was."""
     model = toy_model()
     big = np.zeros((1, 64, 32, 3), np.uint8)
-    grid = at_size(model, 64, 32).encoder.grid(normalize(jnp.asarray(big)))
+    grid = model.at_size(64, 32).encoder.grid(normalize(jnp.asarray(big)))
     assert np.array_equal(grid.positions(48), sincos_positions(48, (8, 4), 0.5))
     assert (model.encoder.position_scale, model.config.image_size) == (1.0, 32)
-    assert at_size(model, 32, 32) is model
+    assert model.at_size(32, 32) is model
     # A recipe that says so from the start gives the same model.
     other = RMAE(toy_config(image_size=64, position_scale=0.5), rngs=nnx.Rngs(0))
     square = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)

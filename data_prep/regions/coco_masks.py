@@ -75,7 +75,7 @@ def label_maps(
 
 
 def _run_lengths(segmentation: Any, height: int, width: int) -> Int64[np.ndarray, " runs"]:
-    """Run lengths of one mask, as `layering.lay` takes them."""
+    """Run lengths of one mask, as `mask_packing.lay` takes them."""
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():

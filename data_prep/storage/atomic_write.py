@@ -1,6 +1,7 @@
-"""Files and folders written atomically: a path is either absent or complete."""
+"""Atomic writes: a file is either absent (or as it was) or complete, whenever the process is killed."""
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -13,11 +14,15 @@ from data_prep.storage.remote import RemotePath
 
 
 @contextmanager
-def atomic_write(path: AnyPath, scratch: AnyPath) -> Iterator[BinaryIO]:
-    """Opens a temporary file; on leaving, it has taken the place of `path`, whole, and is on disk.
+def atomic_write(path: AnyPath, scratch: AnyPath | None = None) -> Iterator[BinaryIO]:
+    """Opens a temporary file that replaces `path` on leaving, complete and flushed to disk.
 
-    If the body raises, `path` is as it was. The temporary file is in `scratch`, which must be on the file system of
-    `path`; or of this machine, where `path` is in an object store: there it appears when the upload has ended, or not.
+    If the body raises, `path` stays as it was.
+
+    Args:
+      path: of the file. In an object store, the object appears when its upload has finished.
+      scratch: folder for the temporary file, on the file system of `path`; by default the folder of `path`. Ignored for
+        an object store: there the temporary file is on this machine.
     """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="data_prep-") as folder:
@@ -26,7 +31,7 @@ def atomic_write(path: AnyPath, scratch: AnyPath) -> Iterator[BinaryIO]:
                 yield file
             path.put(temporary)
         return
-    temporary = scratch / f"{path.name}.{uuid.uuid4().hex}.tmp"  # process numbers repeat between machines
+    temporary = _temporary(path, scratch)
     try:
         with temporary.open("wb") as file:
             yield file
@@ -39,28 +44,55 @@ def atomic_write(path: AnyPath, scratch: AnyPath) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def atomic_write_text(path: AnyPath, text: str) -> None:
+    """Writes a UTF-8 text file as `atomic_write` does."""
+    with atomic_write(path) as out:
+        out.write(text.encode())
+
+
 @contextmanager
-def atomic_folder(folder: AnyPath, scratch: AnyPath) -> Iterator[Path]:
-    """Gives an empty local folder; on leaving, its files have moved to `folder`, whole, as `atomic_write` would do."""
+def atomic_folder(folder: AnyPath, scratch: AnyPath | None = None) -> Iterator[Path]:
+    """Gives an empty local folder; on leaving, its files move to `folder`, each complete and flushed to disk.
+
+    Other files in `folder` stay. A `folder` that does not exist appears with all its files at once.
+
+    Args:
+      folder: where the files go.
+      scratch: as for `atomic_write`.
+    """
     if isinstance(folder, RemotePath):
         with tempfile.TemporaryDirectory(prefix="data_prep-") as written:
             yield Path(written)
             for file in Path(written).iterdir():
                 (folder / file.name).put(file)
         return
-    written = scratch / "tfds"
-    written.mkdir(exist_ok=True)
-    yield written
-    for file in written.iterdir():
-        file.replace(folder / file.name)
-    written.rmdir()
-    sync_folder(folder)
+    temporary = _temporary(folder, scratch)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        if folder.is_dir():
+            for file in temporary.iterdir():
+                file.replace(folder / file.name)
+            sync_folder(folder)
+        else:
+            temporary.replace(folder)
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts a local folder's list of names on disk, so that a rename survives a power cut."""
+    """Flushes a local folder's list of names to disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary(path: Path, scratch: Path | None) -> Path:
+    """A unique name: process numbers repeat between machines that share a folder."""
+    return (path.parent if scratch is None else scratch) / f"{path.name}.{uuid.uuid4().hex}.tmp"

@@ -2,20 +2,26 @@
 
 import dataclasses
 import time
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 from jaxtyping import UInt8
 
-from data_prep.images import SUFFIXES, BadImage
-from rmae_jax.demo import drawing, photographs
+from data_prep.images import SUFFIXES, BadImage, load
+from data_prep.shipped_photographs import PHOTOGRAPHS
+from rmae_jax.demo import drawing
 from rmae_jax.demo.board import board
-from rmae_jax.demo.photographs import SCALES, Photograph
 from rmae_jax.demo.segmenter import Click, Segmenter, region_under, toggle
+from rmae_jax.photographs import Photograph, view
 from rmae_jax.segmentation_scores import iou
 
 FIRST = "astronaut"
+SHIPPED = {Path(file).stem.replace("_", " "): file for file in PHOTOGRAPHS}  # by the names in the menu
+SCALES = (500, 1000, 1500)  # of the regions found by colours
+MAX_PIXELS = 50_000_000  # of an upload
 LARGEST_UPLOAD = "20mb"
 HERE = Path(__file__).parent
 SYSTEM_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
@@ -33,16 +39,31 @@ class Work:
     clicks: tuple[Click, ...] = ()
 
 
+@lru_cache(maxsize=len(SHIPPED))
+def shipped(name: str, segmenter: Segmenter) -> Photograph:
+    """Reads one of the photographs that scikit-image ships, by its name in SHIPPED."""
+    return read_photograph((resources.files("skimage.data") / SHIPPED[name]).read_bytes(), segmenter, name)
+
+
+def read_photograph(data: bytes, segmenter: Segmenter, name: str = "upload") -> Photograph:
+    """Reads an image file and crops its central square at the model's size.
+
+    Raises:
+      BadImage: the bytes are not an image, are corrupt, or the image has more than MAX_PIXELS pixels.
+    """
+    return view(name, load(data, MAX_PIXELS)[1], segmenter.size, segmenter.patch_size, longest_aspect=1)
+
+
 def build(segmenter: Segmenter) -> gr.Blocks:
     """The page of a model."""
-    first = Work(photographs.shipped(FIRST, segmenter.size))
+    first = Work(shipped(FIRST, segmenter))
     with gr.Blocks(title="R-MAE: complete a region", analytics_enabled=False, delete_cache=(600, 600)) as page:
         work = gr.State(first)
         gr.HTML(INTRODUCTION, elem_classes="demo")
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 with gr.Row():
-                    names = gr.Dropdown(list(photographs.NAMES), value=FIRST, label="Photograph", min_width=150)
+                    names = gr.Dropdown(list(SHIPPED), value=FIRST, label="Photograph", min_width=150)
                     mode = gr.Radio(["inside", "outside"], value="inside", label="A click marks", min_width=150)
                 patches = gr.HTML(js_on_load=(HERE / "board.js").read_text(), elem_classes="demo")
                 status = gr.HTML(elem_classes="demo")
@@ -74,12 +95,12 @@ def build(segmenter: Segmenter) -> gr.Blocks:
             return work, *view(work, *settings)
 
         def choose(name: str, *settings: float) -> tuple:
-            work = Work(photographs.shipped(name, segmenter.size))
+            work = Work(shipped(name, segmenter))
             return work, *view(work, *settings)
 
         def read(data: bytes, *settings: float) -> tuple:
             try:
-                work = Work(photographs.read(data, segmenter.size))
+                work = Work(read_photograph(data, segmenter))
             except BadImage as error:
                 gr.Warning(f"This file cannot be shown: {error}.", duration=10)
                 return (gr.skip(),) * (2 + len(views))

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8, UInt16
 
 from rmae_jax.completion import to_pixels
 from rmae_jax.model import RMAE, Mask, normalize, region_probability
-from rmae_jax.model.patches import Grid, unpatchify
+from rmae_jax.model.patches import unpatchify
+from rmae_jax.model.positions import Grid
 from rmae_jax.model.query_decoder import QueryDecoder
 from rmae_jax.model.region_encoder import RegionFeatures
 from rmae_jax.model.region_patches import RegionPatches

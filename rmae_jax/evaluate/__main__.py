@@ -80,16 +80,15 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     from rmae_jax import loading
     from rmae_jax.data import TFRecordSource
     from rmae_jax.evaluate import EvaluationData, results
-    from rmae_jax.model import at_size
     from rmae_jax.training.recipe import names
 
     layers = names(arguments.region_layers)
     held = TFRecordSource(arguments.data, arguments.split, layers)
     train = held if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
     model, config = loading.load(arguments.checkpoint)
-    run, step = loading.locate(arguments.checkpoint)
+    run, step = loading.run_and_step(arguments.checkpoint)
     if arguments.image_size is not None:
-        model = at_size(model, arguments.image_size, arguments.image_size)
+        model = model.at_size(arguments.image_size, arguments.image_size)
     report = _Phases()
     data = EvaluationData(train, held, arguments.seed, report)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from scipy import ndimage
 
-from rmae_jax.completion import complete, regions_to_complete, repeated
+from rmae_jax.completion import candidate_regions, complete, repeated
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
 from rmae_jax.evaluate.evaluation_data import EvaluationData
@@ -91,7 +91,7 @@ def _question(source: TFRecordSource, record: int, model: RMAE, seed: int) -> Qu
     rng = np.random.default_rng((seed, record))
     patches = (model.config.image_size // model.config.patch_size) ** 2
     permutation = rng.permutation(patches).astype(np.int32)
-    found = regions_to_complete(layers)
+    found = candidate_regions(layers)
     drawn = [found[i] for i in rng.permutation(len(found))[: model.config.num_regions]]
     regions = np.array([layers[layer] == label for layer, label, _ in drawn], bool).reshape(-1, *image.shape[:2])
     return Question(image, regions, permutation)
@@ -127,6 +127,6 @@ def _judge(
         has_boundary = (boundary(truth) & hidden).any()
         answers = {"model": made, "nearest": truth[*nearest], "constant": truth | hidden}
         for method, answer in answers.items():
-            scores[method, "iou"].append(iou(answer[hidden], truth[hidden]))
+            scores[method, "iou"].append(iou(answer, truth, hidden))
             if has_boundary:
                 scores[method, "boundary_f"].append(boundary_f(answer, truth, hidden))

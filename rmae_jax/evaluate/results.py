@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_collections
 
+from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.model import RMAE
@@ -53,9 +54,7 @@ def write(run: Path, config: ml_collections.ConfigDict, made: dict[str, Any]) ->
     before = read(path)
     kept = [one for one in before if _identity(one) != _identity(made)]
     content = {"config": config.to_dict(), "evaluations": [*kept, made]}
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    atomic_write_text(path, json.dumps(content, indent=2) + "\n")
     return path
 
 

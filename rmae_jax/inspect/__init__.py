@@ -7,9 +7,9 @@ page of all. The names are loaded at their first use, so that a wrong flag of th
 import importlib
 
 _PUBLIC = {
-    "Photograph": "photographs",
-    "load_photographs": "photographs",
-    "view": "photographs",
+    "Photograph": "rmae_jax.photographs",
+    "load_photographs": "image_files",
+    "view": "rmae_jax.photographs",
     "reconstruct": "reconstruction",
     "draw_reconstruction": "reconstruction",
     "complete_regions": "region_completion",
@@ -31,7 +31,7 @@ _PUBLIC = {
     "nearest_patches": "neighbours",
     "draw_nearest_images": "neighbours",
     "draw_nearest_patches": "neighbours",
-    "draw_losses": "curves",
+    "draw_losses": "loss_curve",
     "write_page": "report",
 }
 
@@ -41,4 +41,5 @@ __all__ = list(_PUBLIC)
 def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'rmae_jax.inspect' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"rmae_jax.inspect.{_PUBLIC[name]}"), name)
+    module = _PUBLIC[name]
+    return getattr(importlib.import_module(module if "." in module else f"rmae_jax.inspect.{module}"), name)

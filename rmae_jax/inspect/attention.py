@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 
 from rmae_jax.feature_extraction import as_input
 from rmae_jax.inspect.figures import panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
-from rmae_jax.model import RMAE, at_size
+from rmae_jax.model import RMAE
 from rmae_jax.model.blocks import run_stack
 from rmae_jax.model.encoder import PixelEncoder
 from rmae_jax.model.ops.attention import attention_weights as weights_of
+from rmae_jax.photographs import Photograph
 
 COLUMNS = 4
 
@@ -36,7 +36,7 @@ def attention_weights(
     Raises:
       ValueError: there is no such block or token, or the image cannot be cut into patches.
     """
-    model, depth = at_size(model, *image.shape[:2]), model.config.depth
+    model, depth = model.at_size(*image.shape[:2]), model.config.depth
     if not -depth <= block < depth:
         raise ValueError(f"no block {block}: the encoder has {depth}, 0 to {depth - 1}, or -{depth} to -1 from the end")
     patch = model.config.patch_size

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from rmae_jax.inspect.features import OfSeveral, cosine
 from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.similarity import Patch, check_patch, mark
+from rmae_jax.photographs import Photograph
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rmae_jax.inspect.features import OfSeveral, PatchFeatures
 from rmae_jax.inspect.figures import panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
+from rmae_jax.photographs import Photograph
 
 COMPONENTS = 3  # red, green, blue
 RANGE = (1, 99)  # percentiles of all patches that become 0 and 1: a few odd patches do not pale all others

@@ -10,9 +10,9 @@ from scipy import ndimage
 from rmae_jax.feature_extraction import as_input
 from rmae_jax.inspect.features import cosine
 from rmae_jax.inspect.figures import ACCENTS, PANEL, show, styled
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.region_completion import Regions, masks
-from rmae_jax.model import RMAE, Mask, at_size
+from rmae_jax.model import RMAE, Mask
+from rmae_jax.photographs import Photograph
 
 MOST_DRAWN = len(ACCENTS)
 
@@ -45,7 +45,7 @@ def region_queries(
     """
     if reason := why_no_queries(model):
         raise ValueError(reason)
-    model = at_size(model, *photograph.image.shape[:2])
+    model = model.at_size(*photograph.image.shape[:2])
     maps = jnp.asarray(regions[None], jnp.float32)
     return np.asarray(
         _queries(model, as_input(photograph.image[None]), maps, *masks(model, photograph, mask_ratio, seed))

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from rmae_jax.completion import GRAY
 from rmae_jax.inspect.figures import panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.region_completion import completed
 from rmae_jax.model import RMAE
+from rmae_jax.photographs import Photograph
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from rmae_jax.completion import GRAY, Completion, complete, regions_to_complete, repeated
+from rmae_jax.completion import GRAY, Completion, candidate_regions, complete, repeated
 from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.model import RMAE, Mask, draw_masks
+from rmae_jax.photographs import Photograph
 from rmae_jax.segmentation_scores import iou
 
 Regions = Bool[np.ndarray, "regions height width"]
@@ -41,7 +41,7 @@ def choose_regions(photograph: Photograph, most: int, seed: int) -> Regions:
       (n, H, W), the largest first; n is 0 where there is none.
     """
     layers = photograph.layers
-    different = {(layers[one.layer] == one.label).tobytes(): one for one in regions_to_complete(layers)}
+    different = {(layers[one.layer] == one.label).tobytes(): one for one in candidate_regions(layers)}
     found = list(different.values())
     drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:most]]
     drawn.sort(key=lambda region: -region.area)
@@ -69,7 +69,7 @@ def complete_regions(
         raise ValueError('the "mae" objective has no region branch')
     made, regions = completed(model, photograph, mask_ratio, seed)
     hidden, predicted = made.regions_hidden[0], made.regions[0, : len(regions)]
-    agreement = [iou(one[hidden] > 0.5, truth[hidden]) for one, truth in zip(predicted, regions, strict=True)]
+    agreement = [iou(one > 0.5, truth, hidden) for one, truth in zip(predicted, regions, strict=True)]
     return RegionCompletion(regions, hidden, predicted, np.array(agreement, np.float64))
 
 

@@ -4,13 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax import loading
 from rmae_jax.inspect import captions
-from rmae_jax.inspect.curves import draw_losses
 from rmae_jax.inspect.html_page import Picture, Section, render
-from rmae_jax.inspect.photographs import LONGEST_ASPECT, Photograph, check_size, load_photographs
+from rmae_jax.inspect.image_files import load_photographs
+from rmae_jax.inspect.loss_curve import draw_losses
 from rmae_jax.inspect.sections import PageSections, Report
 from rmae_jax.model import RMAE
+from rmae_jax.photographs import LONGEST_ASPECT, Photograph, check_size
 
 OBJECTIVES = {"mae": "MAE: pixels", "rae": "RAE: regions", "rmae": "R-MAE: pixels and regions"}
 
@@ -53,7 +55,7 @@ def write_page(
     if page.exists() and not overwrite:
         raise FileExistsError(f"{page} is there already; --overwrite replaces it")
     model, config = loading.load(checkpoint)
-    run, step = loading.locate(checkpoint)
+    run, step = loading.run_and_step(checkpoint)
     size = config.model.image_size if image_size is None else image_size
     check_size(size, config.model.patch_size)
     photographs = load_photographs(images, size, config.model.patch_size)
@@ -61,9 +63,7 @@ def write_page(
     facts = _facts(run, step, model, photographs, size, mask_ratio, seed)
     text = render(f"What {run.resolve().name} has learned", facts, json.dumps(config.to_dict(), indent=2), sections)
     page.parent.mkdir(parents=True, exist_ok=True)
-    partial = page.with_name(".index.html")
-    partial.write_text(text)
-    partial.replace(page)
+    atomic_write_text(page, text)
     return page
 
 

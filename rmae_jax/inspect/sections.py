@@ -8,12 +8,12 @@ from rmae_jax.inspect.features import PatchFeatures, image_features, patch_featu
 from rmae_jax.inspect.html_page import Picture, Section
 from rmae_jax.inspect.neighbours import draw_nearest_images, draw_nearest_patches, nearest_images, nearest_patches
 from rmae_jax.inspect.pca import draw_pca, pca_colours, principal_components
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.queries import draw_query_similarity, query_similarity, region_queries, why_no_queries
 from rmae_jax.inspect.reconstruction import draw_reconstruction, reconstruct
 from rmae_jax.inspect.region_completion import RegionCompletion, complete_regions, draw_region_completion
 from rmae_jax.inspect.similarity import draw_patch_similarity, patch_similarity, spread_patches
 from rmae_jax.model import RMAE
+from rmae_jax.photographs import Photograph
 
 Report = Callable[[int, int], None]
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from rmae_jax.inspect.features import PatchFeatures, cosine
 from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
-from rmae_jax.inspect.photographs import Photograph
+from rmae_jax.photographs import Photograph
 
 Patch = tuple[int, int]
 

@@ -1,9 +1,7 @@
 """State dicts in files: .safetensors, PyTorch's .pth with nothing but tensors, and transformers' folders."""
 
-import os
 import pickle
 import re
-import shutil
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
+from data_prep.storage.atomic_write import atomic_folder, atomic_write
 from rmae_jax.interop import transformers
 from rmae_jax.interop.convert import to_torch
 from rmae_jax.interop.errors import InteropError, listed
@@ -54,30 +53,18 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
     torch = _torch(path) if path.suffix == ".pth" else None
     state = to_torch(model, format)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    _remove(partial)
-    try:
-        if format == "transformers":
-            partial.mkdir()
-            (partial / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
-            transformers.write_configs(partial, model.config)
-        elif torch is None:
-            # Not save_file, whose files nobody but their owner may read.
-            partial.write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
+    if format == "transformers":
+        with atomic_folder(path) as folder:
+            (folder / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
+            transformers.write_configs(folder, model.config)
+        return state
+    with atomic_write(path) as out:
+        if torch is None:
+            # Not save_file: only the owner could read its files.
+            out.write(safetensors.numpy.save(state, metadata={"format": "pt"}))
         else:
             tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-            torch.save({"model": tensors} if format in ("rmae", "mae") else tensors, partial)
-        files = list(partial.iterdir()) if partial.is_dir() else [partial]
-        for file in files:
-            with open(file, "rb") as written:
-                os.fsync(written.fileno())
-        if path.is_dir():  # other files in it stay
-            for file in files:
-                file.replace(path / file.name)
-        else:
-            partial.replace(path)
-    finally:
-        _remove(partial)
+            torch.save({"model": tensors} if format in ("rmae", "mae") else tensors, out)
     return state
 
 
@@ -153,10 +140,3 @@ def _torch(path: Path) -> ModuleType:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

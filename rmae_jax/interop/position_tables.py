@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rmae_jax.interop.errors import InteropError
-from rmae_jax.model.patches import sincos_positions
+from rmae_jax.model.positions import sincos_positions
 
 Table = Float[np.ndarray, "1 patches_and_cls width"]
 

@@ -4,7 +4,6 @@ from rmae_jax.model.losses import region_probability
 from rmae_jax.model.masks import Mask, draw_masks
 from rmae_jax.model.normalization import denormalize, normalize
 from rmae_jax.model.region_patches import unpack_regions
-from rmae_jax.model.resize import at_size
 from rmae_jax.model.rmae import BLOCKS, RMAE, Outputs, Reconstruction
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     "Mask",
     "Outputs",
     "Reconstruction",
-    "at_size",
     "denormalize",
     "draw_masks",
     "normalize",

@@ -9,7 +9,7 @@ from rmae_jax.model.encoder import token_init
 from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes, reorder
-from rmae_jax.model.patches import Grid
+from rmae_jax.model.positions import Grid
 
 
 class DenseDecoder(nnx.Module):

@@ -10,7 +10,8 @@ from rmae_jax.model.blocks import Block, run_stack, stack
 from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, take
-from rmae_jax.model.patches import Grid, patchify
+from rmae_jax.model.patches import patchify
+from rmae_jax.model.positions import Grid
 
 token_init = nnx.initializers.normal(0.02)
 

@@ -10,7 +10,7 @@ from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes
-from rmae_jax.model.patches import Grid
+from rmae_jax.model.positions import Grid
 
 
 class RegionFeatures(NamedTuple):

@@ -16,7 +16,8 @@ from rmae_jax.model.layers import Linear
 from rmae_jax.model.losses import pixel_targets, region_loss
 from rmae_jax.model.map_decoder import MapDecoder
 from rmae_jax.model.masks import Mask, reorder, take
-from rmae_jax.model.patches import Grid, patchify
+from rmae_jax.model.patches import patchify
+from rmae_jax.model.positions import Grid, scale_at_size
 from rmae_jax.model.query_decoder import ExpansionBlock, QueryBlock, QueryDecoder
 from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
 from rmae_jax.model.region_patches import RegionPatches, Regions
@@ -160,6 +161,31 @@ class RMAE(nnx.Module):
         if completed is not None:
             completed = take(completed.swapaxes(1, 2), region_mask.restore_ids).swapaxes(1, 2)
         return Reconstruction(pixels, completed)
+
+    def at_size(self, height: int, width: int) -> "RMAE":
+        """Returns a model of the same weights for images of another size: its position tables are interpolated.
+
+        The longer side's patches are spread over the positions of the size that the model was trained at. The table's
+        formula holds between its rows, so nothing is approximated.
+
+        Args:
+          height: of the images, in pixels.
+          width: of the images, in pixels.
+
+        Raises:
+          ValueError: the size is not a multiple of the patch size.
+        """
+        config, size = self.config, max(height, width)
+        if height < 1 or width < 1 or height % config.patch_size or width % config.patch_size:
+            raise ValueError(f"images of {height} x {width} pixels cannot be cut into patches of {config.patch_size}")
+        if size == config.image_size:
+            return self
+        scale = scale_at_size(config.position_scale, config.image_size, size)
+        resized = jax.tree.map(lambda leaf: leaf, self)  # a copy: modules are trees
+        resized.encoder.position_scale = scale
+        changed = {**config.to_dict(), "image_size": size, "position_scale": scale}
+        resized.config = ml_collections.FrozenConfigDict(changed)
+        return resized
 
     def _predict(
         self,

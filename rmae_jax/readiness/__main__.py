@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax import recipe_flags
 from rmae_jax.readiness import topologies
 
@@ -54,8 +55,8 @@ def main(argv: list[str]) -> None:
             text = tables.table(rows)
             print(f"\n{text}", end="", flush=True)
             if OUTPUT.value:
-                Path(OUTPUT.value, "readiness.md").write_text(text)
-                Path(OUTPUT.value, "readiness.json").write_text(json.dumps(rows, indent=2) + "\n")
+                atomic_write_text(Path(OUTPUT.value, "readiness.md"), text)
+                atomic_write_text(Path(OUTPUT.value, "readiness.json"), json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Programs stay compiled from one run to the next: JAX's persistent compilation cache."""
+"""JAX's persistent compilation cache: a second run need not compile its programs again."""
 
 import os
 from pathlib import Path
@@ -9,25 +9,31 @@ from rmae_jax.runtime import hosts
 
 
 def enable_compilation_cache() -> None:
-    """Turns JAX's cache on, in ~/.cache/rmae_jax/compiled (XDG_CACHE_HOME) where the user has named no folder.
+    """Enables JAX's compilation cache in ~/.cache/rmae_jax/compiled, or in XDG_CACHE_HOME.
 
-    JAX_COMPILATION_CACHE_DIR names one, JAX_ENABLE_COMPILATION_CACHE=0 turns it off. A folder that cannot be written
-    costs the time to compile, nothing else. What was compiled for other devices, or for a CPU with other instructions,
-    is not used: JAX keys by them.
+    JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=0 disables the cache. If the folder
+    cannot be written, programs are compiled each time. JAX keys programs by device and CPU instructions.
 
-    Several hosts must name a folder that they share: a home may be each host's own, but host 0 alone writes, and those
-    that still compile may wait for kernels to be tried by host 0, which has found its program and compiles nothing.
+    With several CPU devices (xla_force_host_platform_device_count) the cache is disabled, even one that the user has
+    named: programs for several CPU devices give wrong results when JAX 0.10 loads them from a cache.
+
+    With several hosts the cache is not enabled: all of them would have to name a folder that they share, because host 0
+    alone writes to it, and hosts that still compile may wait for host 0 to try out kernels, which has found its program
+    and compiles nothing.
     """
+    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
     if hosts.several():
         return
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # a second: leaves out a hundred small programs
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # its default of 1 s omits 100 small programs
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if jax.config.jax_compilation_cache_dir:
         return
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "rmae_jax", "compiled")
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))

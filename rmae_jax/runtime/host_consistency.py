@@ -20,7 +20,7 @@ LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def program() -> dict[str, str]:
-    """The facts of a host's libraries and code; `agree` compares them."""
+    """The facts of a host's libraries and code; `check_equal` compares them."""
     code = hashlib.sha256()
     packages = Path(__file__).parents[2]
     for file in sorted(file for name in PACKAGES for file in (packages / name).rglob("*.py")):
@@ -28,7 +28,7 @@ def program() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES} | {"code": code.hexdigest()[:8]}
 
 
-def agree(facts: dict[str, str], topic: str) -> None:
+def check_equal(facts: dict[str, str], topic: str) -> None:
     """Makes sure that all hosts have the same facts; waits for all of them.
 
     Args:
@@ -67,7 +67,7 @@ def check_shared(run: Path) -> None:
     address = coordinator_address()
     if hosts.is_first():
         seal.write_text(address)
-    agree({}, "sealing the run's folder")
+    check_equal({}, "sealing the run's folder")
     deadline = time.monotonic() + SEEN_SECONDS
     while not (seal.exists() and seal.read_text() == address):
         if time.monotonic() > deadline:
@@ -75,7 +75,7 @@ def check_shared(run: Path) -> None:
                 f"{hosts.this_host()} does not see what host 0 writes to {run}; all hosts must share the folder"
             )
         time.sleep(0.1)
-    agree({}, "seeing the run's folder")
+    check_equal({}, "seeing the run's folder")
     if hosts.is_first():
         seal.unlink()
 

@@ -56,7 +56,9 @@ _several: _Several | None = None
 
 
 @contextlib.contextmanager
-def connected(coordinator: str | None = None, num_hosts: int | None = None, host: int | None = None) -> Iterator[None]:
+def connect_hosts(
+    coordinator: str | None = None, num_hosts: int | None = None, host: int | None = None
+) -> Iterator[None]:
     """While entered, this process is one of the hosts of a run. To be entered before devices are looked for.
 
     Without arguments, hosts are those of the SLURM step or TPU pod that the process is started in; otherwise it is the

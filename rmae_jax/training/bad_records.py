@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import Example, decode
 from rmae_jax.runtime import hosts
-from rmae_jax.training.metrics import keep
+from rmae_jax.training.metrics import drop_lines_after
 
 _NAMED = 3  # images in a message
 
@@ -28,7 +28,7 @@ class SkippedRecords:
         self._path, self._source, self._named = run / "skipped.jsonl", source, set()
         self._total = 0
         if hosts.is_first() and self._path.exists():
-            self._total = sum(len(line["damaged"]) for line in keep(self._path, start_step))
+            self._total = sum(len(line["damaged"]) for line in drop_lines_after(self._path, start_step))
 
     def add(self, step: int, batch: Example) -> int | None:
         """Takes a step's batch; returns the number of rows since step 1, or None where damage is an error."""

@@ -126,10 +126,10 @@ class Checkpoints:
         """Renames a damaged checkpoint, so that its step can be saved again; where to."""
         names = (f"{step}{DAMAGED}{n}" for n in ("", *range(2, 1000)))
         kept = next(path for path in map(self._folder.joinpath, names) if not path.exists())
-        _everywhere(True)  # all have seen which name is free
+        _on_all_processes(True)  # all have seen which name is free
         if hosts.is_first():
             self.path(step).rename(kept)
-        _everywhere(True)
+        _on_all_processes(True)
         return kept
 
     def _finish(self, timeout: int | None) -> None:
@@ -211,18 +211,18 @@ def _read(folder: Path, wanted: PyTree) -> PyTree:
       CheckpointError: it is damaged; in every process, even if only one has noticed.
     """
     # One by one: Orbax counts its operations, and a process that has begun one more than another cannot save any more.
-    expected = _agreed(folder, lambda: _recorded(folder))
-    found = _agreed(folder, lambda: _load(folder, wanted))
+    expected = _read_on_all_processes(folder, lambda: _recorded(folder))
+    found = _read_on_all_processes(folder, lambda: _load(folder, wanted))
     if expected is None:
         hosts.say(f"{folder} was written before checkpoints had checksums: it cannot be verified")
         return found
     wrong = [name for name, value in checksums(found).items() if expected.get(name) != value]
-    if not _everywhere(not wrong):
+    if not _on_all_processes(not wrong):
         raise CheckpointError(f"{folder} holds other values than were saved ({', '.join(wrong[:3])})")
     return found
 
 
-def _agreed(folder: Path, read: Callable[[], T]) -> T:
+def _read_on_all_processes(folder: Path, read: Callable[[], T]) -> T:
     """What `read` gives, if it can read in every process; CheckpointError in all of them otherwise."""
     problem = None
     try:
@@ -231,12 +231,12 @@ def _agreed(folder: Path, read: Callable[[], T]) -> T:
         raise  # the machine's fault, not the file's
     except Exception as error:  # Orbax raises anything of a damaged file, plain Exception too
         problem = f"{folder} cannot be read ({_reason(error)})"
-    if not _everywhere(problem is None):
+    if not _on_all_processes(problem is None):
         raise CheckpointError(problem or f"{folder} cannot be read by another process")
     return found
 
 
-def _everywhere(ok: bool) -> bool:
+def _on_all_processes(ok: bool) -> bool:
     """Whether all processes say so; each waits for the others."""
     return ok if jax.process_count() == 1 else bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 

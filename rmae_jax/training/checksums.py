@@ -18,13 +18,13 @@ def checksums(tree: PyTree) -> dict[str, int]:
     named, _ = jax.tree_util.tree_flatten_with_path(tree)
     # Waits for each: of many small programs at once, whose devices wait for each other, CPU devices run out of threads.
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): int(_everywhere(leaf.sharding)(leaf))
+        jax.tree_util.keystr(path, simple=True, separator="/"): int(_sum_on_all_processes(leaf.sharding)(leaf))
         for path, leaf in named
     }
 
 
 @functools.cache
-def _everywhere(place: Sharding) -> Callable[[Array], Array]:
+def _sum_on_all_processes(place: Sharding) -> Callable[[Array], Array]:
     """The sum of an array that lies so, known to every process. Compiled once a shape: most shapes recur."""
     if isinstance(place, NamedSharding):
         place = NamedSharding(place.mesh, PartitionSpec())

@@ -24,7 +24,7 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
         shipped_photographs.write(images)
         for split in ("train", "validation"):
             job.prepare(images=images / split, output=folder, name="photographs", split=split)
-    host_consistency.agree({}, "preparing photographs")
+    host_consistency.check_equal({}, "preparing photographs")
     return folder
 
 

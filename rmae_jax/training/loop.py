@@ -78,7 +78,7 @@ def pretrain(
 
     Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
     checkpoints/, pictures/, losses.png and, if the recipe asks for it, evaluation.json; if records or losses are bad,
-    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connected`) all call this function, and
+    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connect_hosts`) all call this function, and
     share the folder.
 
     Args:
@@ -98,10 +98,12 @@ def pretrain(
       Interrupted: a signal asked to stop; the state was saved.
     """
     run = Path(workdir)
-    host_consistency.agree(host_consistency.program() | recipe.shared_keys(config), "versions and config")
+    host_consistency.check_equal(host_consistency.program() | recipe.shared_keys(config), "versions and config")
     recipe.check(config, jax.device_count())
     if evaluation is None and config.evaluate.every:
-        raise ConfigError("evaluate.every is set; give pretrain evaluation=rmae_jax.evaluate.PeriodicEvaluation, or 0")
+        raise ConfigError(
+            "evaluate.every is set; give pretrain evaluation=rmae_jax.evaluate.periodic.PeriodicEvaluation"
+        )
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
     recipe.check_resumed(config, run)
@@ -119,7 +121,7 @@ def pretrain(
     evaluate = None if evaluation is None else evaluation(config, run)
     if hosts.several():  # alone, nobody needs the crc of an index that may be gigabytes
         facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}
-        host_consistency.agree(facts, "datasets")
+        host_consistency.check_equal(facts, "datasets")
 
     # State.
     optimizer = adamw(config, durations)
@@ -128,7 +130,7 @@ def pretrain(
         recipe.save(config, run)
     host_consistency.check_shared(run)
     with Checkpoints(run) as checkpoints, stop_signals or nullcontext(StopSignals()) as stop:
-        host_consistency.agree({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
+        host_consistency.check_equal({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
         else:
@@ -170,7 +172,9 @@ def pretrain(
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
-                    host_consistency.agree({}, "listing images")  # who ends first would end the others before they have
+                    host_consistency.check_equal(
+                        {}, "listing images"
+                    )  # who ends first would end the others before they have
                     raise TrainingError(
                         f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
                         "--config.base_lr in another --workdir"

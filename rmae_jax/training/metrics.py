@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax.training.tensorboard import EventsWriter
 
 SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
@@ -25,7 +25,7 @@ class MetricsWriter:
 
     def __init__(self, run: Path, start_step: int, steps: int):
         self.path = run / "metrics.jsonl"
-        keep(self.path, start_step)
+        drop_lines_after(self.path, start_step)
         self._file = self.path.open("a")
         self._event_folder = run / "tensorboard"
         self._event_folder.mkdir(exist_ok=True)
@@ -52,10 +52,10 @@ class MetricsWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one step's values everywhere."""
-        with naming(self.path):
+        with name_in_errors(self.path):
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
-        with naming(self._event_folder):
+        with name_in_errors(self._event_folder):
             self._events.scalars(step, values)
             if time.monotonic() - self._flushed > SHOWN_EVERY:
                 self._flush_events()
@@ -70,9 +70,9 @@ class MetricsWriter:
 
     def sync(self) -> None:
         """Makes sure that the lines written so far survive a crash."""
-        with naming(self.path):
+        with name_in_errors(self.path):
             os.fsync(self._file.fileno())
-        with naming(self._event_folder):
+        with name_in_errors(self._event_folder):
             self._flush_events()
 
     def _flush_events(self) -> None:
@@ -81,7 +81,7 @@ class MetricsWriter:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """An OSError in here, of a full disk for example, names the file."""
     try:
         yield
@@ -99,28 +99,8 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def keep(path: Path, step: int) -> list[dict]:
+def drop_lines_after(path: Path, step: int) -> list[dict]:
     """Drops the lines after `step` from a file of lines with a "step"; returns those kept."""
     kept = [line for line in read(path) if line["step"] <= step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    partial.replace(path)
+    atomic_write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     return kept
-
-
-def draw_losses(metrics: Path, picture: Path) -> None:
-    """Draws the losses of a metrics.jsonl over the steps, a panel for each; nothing as long as there is no line."""
-    lines = read(metrics)
-    if not lines:
-        return
-    names = [n for n in ("pixel_loss", "region_loss") if n in lines[0]]
-    width = 5 * len(names)
-    figure = Figure(figsize=(width, 3.2), dpi=120)
-    # Margins are given: matplotlib draws once to find them.
-    margins = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.16, "top": 0.9}
-    axes = figure.subplots(1, len(names), squeeze=False, gridspec_kw=margins)
-    for axis, name in zip(axes[0], names, strict=True):
-        axis.plot([line["step"] for line in lines], [line[name] for line in lines], linewidth=1)
-        axis.set(title=name.replace("_", " "), xlabel="step")
-        axis.grid(alpha=0.3)
-    figure.savefig(picture)

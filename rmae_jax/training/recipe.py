@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ml_collections
 
+from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax.model.execution import SAVED_BY_REMAT
 from rmae_jax.model.validate import check as check_model
 
@@ -139,9 +140,7 @@ def short_of_memory(config: ml_collections.ConfigDict, num_devices: int) -> bool
 
 def save(config: ml_collections.ConfigDict, run: Path) -> None:
     """Writes a recipe to RUN/config.json."""
-    partial = run / ".config.json"
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    partial.replace(run / "config.json")
+    atomic_write_text(run / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 def load(run: Path) -> ml_collections.ConfigDict:
@@ -175,7 +174,7 @@ def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
 
 
 def shared_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
-    """The keys of a recipe that all hosts must agree on, as `host_consistency.agree` takes them."""
+    """The keys of a recipe that all hosts must agree on, as `host_consistency.check_equal` takes them."""
     keys = {f"config.{key}": str(value) for key, value in flat(config.to_dict()).items() if key not in HOST_KEYS}
     return keys | {"config.data.path": "given" if config.data.path else ""}
 

@@ -11,13 +11,16 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, PyTree, UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from data_prep.storage.atomic_write import atomic_write
 from rmae_jax import data
 from rmae_jax.completion import GRAY, Completion, complete
 from rmae_jax.model import RMAE, draw_masks, unpack_regions
 from rmae_jax.model.shapes import abstract_model
 from rmae_jax.runtime import hosts
+from rmae_jax.segmentation_scores import iou
+from rmae_jax.training.loss_curve import loss_curve
 from rmae_jax.training.mesh import local_copy
-from rmae_jax.training.metrics import draw_losses, naming
+from rmae_jax.training.metrics import name_in_errors
 
 PHOTOGRAPHS = 6
 SHOWN_REGIONS = 3  # of each photograph's K
@@ -49,11 +52,13 @@ class SamplePictures:
         if not hosts.is_first():
             return
         picture, curve = self._run / "pictures" / f"{step:07d}.png", self._run / "losses.png"
-        with naming(picture):
+        with name_in_errors(picture):
             model = nnx.merge(self._graphdef, params)
             draw_completions(model, self._batch["images"], self._batch.get("regions"), picture, self._seed)
-        with naming(curve):
-            draw_losses(self._run / "metrics.jsonl", curve)
+        with name_in_errors(curve):
+            if (figure := loss_curve(self._run / "metrics.jsonl")) is not None:
+                with atomic_write(curve) as out:
+                    figure.savefig(out, format="png")
 
 
 def draw_completions(
@@ -95,7 +100,10 @@ def _region_columns(maps: Float[np.ndarray, "batch regions height width"], compl
         truth, made = maps[rows, shown], completed.regions[rows, shown]
         columns += [
             (np.where(hidden, GRAY, truth), {}),
-            (made, {"iou": _iou(made, truth, hidden)}),
+            (
+                made,
+                {"iou": [iou(one > 0.5, true > 0.5, at) for one, true, at in zip(made, truth, hidden, strict=True)]},
+            ),
             (truth, {}),
         ]
     return columns
@@ -108,13 +116,6 @@ def _largest(maps: Float[np.ndarray, "regions height width"]) -> Int[np.ndarray,
     first = {one.tobytes(): index for index, one in reversed(list(enumerate(maps)))}
     area[np.setdiff1d(np.arange(len(maps)), list(first.values()))] -= 2 * maps[0].size
     return np.resize(np.argsort(-area, kind="stable"), SHOWN_REGIONS)
-
-
-def _iou(completed: np.ndarray, truth: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Intersection over union inside the hidden patches, for each example; nan where neither has a pixel there."""
-    predicted, true = (completed > 0.5) & hidden, (truth > 0.5) & hidden
-    union = (predicted | true).sum(axis=(1, 2))
-    return np.where(union, (predicted & true).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan)
 
 
 def _figure(columns: list, titles: list[str], path: Path) -> None:
@@ -140,6 +141,5 @@ def _figure(columns: list, titles: list[str], path: Path) -> None:
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(FONT_SIZE)
     for x, y, text in words:
         pen.text((x, y), text, fill="black", font=font, anchor="mm")
-    partial = path.with_name(f".{path.name}")
-    picture.save(partial, "PNG", compress_level=1)
-    partial.replace(path)
+    with atomic_write(path) as out:
+        picture.save(out, "PNG", compress_level=1)

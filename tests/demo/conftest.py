@@ -1,5 +1,5 @@
 """The dataset of the training tests serves here too."""
 
-from training.conftest import config, dataset, photographs
+from run_fixtures import config, dataset, photographs
 
 __all__ = ["config", "dataset", "photographs"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from training.conftest import SMALL
+from run_fixtures import SMALL
 
 from configs import rmae_tiny
 from rmae_jax.training import pretrain

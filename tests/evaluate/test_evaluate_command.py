@@ -10,6 +10,7 @@ from configs import rmae_tiny
 from rmae_jax import evaluate, pretrain
 from rmae_jax.evaluate import __main__ as command
 from rmae_jax.evaluate import results
+from rmae_jax.evaluate.periodic import PeriodicEvaluation
 from rmae_jax.training import ConfigError
 
 TINY = SMALL | {
@@ -32,7 +33,7 @@ def recipe(dataset, **changes):
 @pytest.fixture(scope="module")
 def run(labelled, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    pretrain(recipe(labelled), folder)
+    pretrain(recipe(labelled), folder, evaluation=PeriodicEvaluation)
     yield folder
     gc.collect()  # of what Orbax leaves
 
@@ -112,7 +113,7 @@ def test_help_tells_a_task_s_options(capsys):
 )
 def test_recipes_that_cannot_work(labelled, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
-        pretrain(recipe(labelled, **changes), tmp_path / "run")
+        pretrain(recipe(labelled, **changes), tmp_path / "run", evaluation=PeriodicEvaluation)
     assert not (tmp_path / "run").exists()
 
 

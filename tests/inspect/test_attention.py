@@ -11,7 +11,7 @@ from rmae_jax import interop
 from rmae_jax.inspect import attention_maps, attention_weights
 from rmae_jax.inspect.attention import draw_attention
 from rmae_jax.model import normalize
-from rmae_jax.model.patches import sincos_positions
+from rmae_jax.model.positions import sincos_positions
 
 
 def reference(model, image: np.ndarray, block: int) -> np.ndarray:

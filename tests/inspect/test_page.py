@@ -13,8 +13,8 @@ from toy import randomised
 
 from rmae_jax.inspect.__main__ import main
 from rmae_jax.inspect.html_page import render
-from rmae_jax.inspect.photographs import Photograph
 from rmae_jax.inspect.sections import Page
+from rmae_jax.photographs import Photograph
 
 TITLES = [
     "Reconstruction",

@@ -12,7 +12,7 @@ from toy import flat
 
 from rmae_jax import interop
 from rmae_jax.interop.position_tables import stored_table
-from rmae_jax.model.patches import sincos_positions
+from rmae_jax.model.positions import sincos_positions
 
 
 def refused(state: dict, config: ml_collections.ConfigDict, message: str, seed: int | None = 0) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoImageProcessor, ViTMAEForPreTraining, ViTMAEModel
 
 from rmae_jax import interop
 from rmae_jax.model import RMAE, Mask, normalize, vit_sizes
-from rmae_jax.model.patches import sincos_positions
+from rmae_jax.model.positions import sincos_positions
 
 NOISE = np.random.default_rng(0).uniform(size=(2, 16)).astype(np.float32)
 encode = jax.jit(lambda encoder, *inputs: encoder(*inputs))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
-from rmae_jax.model.patches import patchify, sincos_positions, unpatchify
+from rmae_jax.model.patches import patchify, unpatchify
+from rmae_jax.model.positions import sincos_positions
 
 
 def test_patches_are_rows_of_squares_in_row_column_channel_order():

@@ -12,7 +12,7 @@ from runs import assert_close, finish, learned, outcomes, start_hosts, start_slu
 
 from configs import rmae_tiny
 from rmae_jax.data import DatasetError
-from rmae_jax.runtime import HostError, connected, host_consistency
+from rmae_jax.runtime import HostError, connect_hosts, host_consistency
 from rmae_jax.runtime.hosts import is_of_devices
 from rmae_jax.training.checkpoints import newest
 
@@ -152,7 +152,7 @@ def test_a_run_outlives_its_hosts(command, tmp_path):
     ],
 )
 def test_what_cannot_be_is_said(arguments, message):
-    with pytest.raises(HostError, match=message), connected(**arguments):
+    with pytest.raises(HostError, match=message), connect_hosts(**arguments):
         pass
 
 
@@ -166,15 +166,15 @@ def test_errors_of_devices():
 
 def test_hosts_that_never_come():
     program = "from rmae_jax.runtime import hosts; hosts.CONNECT_SECONDS = 1\n"
-    program += "with hosts.connected('127.0.0.1:1', 2, 1): pass"
+    program += "with hosts.connect_hosts('127.0.0.1:1', 2, 1): pass"
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     words = last_words((process.returncode, process.stderr))
     assert re.match("error: .*: not all hosts of the run came to its coordinator within 1 s; start the same", words)
 
 
 def test_a_process_alone_needs_nobody():
-    with connected("127.0.0.1:1234", 1, 0):
-        host_consistency.agree({"anything": "at all"}, "nothing")
+    with connect_hosts("127.0.0.1:1234", 1, 0):
+        host_consistency.check_equal({"anything": "at all"}, "nothing")
 
 
 def test_last_words_are_said_of_a_process_that_cannot():
