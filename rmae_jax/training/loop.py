@@ -78,8 +78,8 @@ def pretrain(
 
     Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
     checkpoints/, pictures/, losses.png and, if the recipe asks for it, evaluation.json; if records or losses are bad,
-    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connect_hosts`) all call this function, and
-    share the folder.
+    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connect_hosts`) all call this function,
+    and share the folder.
 
     Args:
       config: the recipe.

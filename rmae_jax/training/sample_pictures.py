@@ -98,6 +98,7 @@ def _region_columns(maps: Float[np.ndarray, "batch regions height width"], compl
     rows = np.arange(len(maps))
     for shown in chosen.T:
         truth, made = maps[rows, shown], completed.regions[rows, shown]
+        scores = [iou(one > 0.5, true > 0.5, where) for one, true, where in zip(made, truth, hidden, strict=True)]
         columns += [
             (np.where(hidden, GRAY, truth), {}),
             (
