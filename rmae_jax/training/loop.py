@@ -172,9 +172,7 @@ def pretrain(
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
-                    host_consistency.check_equal(
-                        {}, "listing images"
-                    )  # who ends first would end the others before they have
+                    host_consistency.check_equal({}, "listing images")  # the first host to exit ends the others
                     raise TrainingError(
                         f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
                         "--config.base_lr in another --workdir"

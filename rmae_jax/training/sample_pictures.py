@@ -101,10 +101,7 @@ def _region_columns(maps: Float[np.ndarray, "batch regions height width"], compl
         scores = [iou(one > 0.5, true > 0.5, where) for one, true, where in zip(made, truth, hidden, strict=True)]
         columns += [
             (np.where(hidden, GRAY, truth), {}),
-            (
-                made,
-                {"iou": [iou(one > 0.5, true > 0.5, at) for one, true, at in zip(made, truth, hidden, strict=True)]},
-            ),
+            (made, {"iou": scores}),
             (truth, {}),
         ]
     return columns
