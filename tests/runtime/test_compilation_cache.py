@@ -60,3 +60,15 @@ def test_a_second_run_compiles_nothing_and_learns_the_same(command, tmp_path):
     assert found[0] == found[1]
     assert any(name.startswith("jit_step-") for name in found[0])
     assert_same(learned(tmp_path / "first"), learned(tmp_path / "second"))
+
+
+def test_several_cpu_devices_have_no_cache(unnamed, monkeypatch):
+    """JAX loads wrong programs from it there."""
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    before = jax.config.jax_enable_compilation_cache
+    try:
+        enable_compilation_cache()
+        assert not jax.config.jax_enable_compilation_cache
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
