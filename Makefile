@@ -1,4 +1,4 @@
-# make demo: pre-trains a small R-MAE on real photographs.  make test: runs the tests.  Both set up what they need.
+# make demo: pre-trains a small R-MAE on real photographs.  make test: runs the tests.  Both install what they need.
 
 PYTHON ?= python3
 VENV ?= .venv

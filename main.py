@@ -10,8 +10,8 @@ from ml_collections import config_flags
 
 from rmae_jax import recipe_flags
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe to follow, a file of configs/.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; runs/NAME-OF-CONFIG if not given.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; the default is runs/NAME-OF-CONFIG.")
 # Needed where neither SLURM nor a TPU pod provides them:
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several hosts.")
 NUM_HOSTS = flags.DEFINE_integer("num_hosts", None, "Number of hosts, one process each.", lower_bound=1)
@@ -19,8 +19,8 @@ HOST = flags.DEFINE_integer("host", None, "Index of this host, from 0.", lower_b
 
 
 def main(argv: list[str]) -> None:
-    """Pre-trains as the flags say."""
-    # Imported here, so that a wrong flag is answered at once.
+    """Pre-trains a model according to the flags."""
+    # Imported here, so that a wrong flag is reported at once.
     from data_prep.errors import DatasetError, PrepError
     from rmae_jax.evaluate.periodic import PeriodicEvaluation
     from rmae_jax.interop import InteropError
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
         print(stopped)
         sys.exit(0 if stopped.signum == signal.SIGTERM else 130)
     except KeyboardInterrupt:
-        print("stopped at once; the same command goes on from the last checkpoint, if there is one")
+        print("stopped at once; the same command resumes from the last checkpoint, if there is one")
         sys.exit(130)
 
 

@@ -1,19 +1,19 @@
-"""A benchmark's data: real photographs to train on without labels, and composites of them whose truth is known.
+"""Data for a benchmark: photographs for training without labels, and composites of them with known ground truth.
 
     python -m benchmarks.composites --output=DIR [--seed=0] [--sheet=SHEET.png]
 
-A composite is a part of a photographed scene with one to four cut-out photographs of objects laid on it, so that
-every pixel's object and class are known. What is written, the same bytes for the same seed:
+A composite is a part of a photographed scene with one to four cut-out photographs of objects pasted on it, so that
+every pixel's object and class are known. Writes these files, with the same bytes for the same seed:
 
-    train/photographs/NAME-PART.jpg             parts of whole photographs, that do not overlap
-    train/composites/NUMBER.jpg                 composites of the same scenes, and of the objects for training
+    train/photographs/NAME-PART.jpg             non-overlapping parts of whole photographs
+    train/composites/NUMBER.jpg                 composites of the same scenes and of the training objects
     probe_train/NUMBER.png                      further composites of these scenes and objects
-    probe_test/NUMBER.png                       composites of scenes and objects that occur nowhere else
-    SET_instances/..., SET_classes/...          their truth, a PNG at each composite's path below its set
-    SET.json                                    what each composite of the set is made of
-    SOURCES                                     every photograph's file, package, licence and set
+    probe_test/NUMBER.png                       composites of scenes and objects that are used nowhere else
+    SET_instances/..., SET_classes/...          their ground truth: a PNG at each composite's path below its set
+    SET.json                                    the scene and the objects of each composite in the set
+    SOURCES                                     every photograph's file, package, licence, kind and set
 
-Instances: 0 is the background, 1..n the objects of an image. Classes: 0 is the background, 1.. are the others of
+Instances: 0 is the background, 1..n are the objects of an image. Classes: 0 is the background, 1.. are the others of
 `package_photographs.CLASSES`.
 """
 
@@ -33,11 +33,11 @@ from PIL import Image, ImageOps
 from benchmarks.package_photographs import CLASSES, Photograph, cutouts, licence, others, scenes
 
 SIDE = 192
-SCENE_SIDE = 1280  # of scenes and photographs, the longer one, at most
+SCENE_SIDE = 1280  # the longest permitted side of scenes and photographs
 CUTOUT_SIDE = 256
-PART_SIDE = 320  # of a photograph's parts, about
-LARGEST = (0.4, 0.7)  # longer side of a composite's largest object, as part of its own side
-SMALLER = (0.5, 1.0)  # of the others, as part of the largest one's
+PART_SIDE = 320  # the approximate side of a photograph's parts
+LARGEST = (0.4, 0.7)  # longer side of a composite's largest object, as a fraction of SIDE
+SMALLER = (0.5, 1.0)  # longer side of the other objects, as a fraction of the largest one's
 DEGREES = 15
 BRIGHTNESS = (0.85, 1.15)
 LEAST_VISIBLE = 0.01
@@ -45,20 +45,20 @@ HELD_OUT = 0.3
 TRAIN, PROBE_TRAIN, PROBE_TEST = "train", "probe_train", "probe_test"
 SETS = (TRAIN, PROBE_TRAIN, PROBE_TEST)
 
-# An object, laid on a transparent canvas of the composite's size.
+# An object, pasted on a transparent canvas of the composite's size.
 _Layer = tuple[Photograph, UInt8[np.ndarray, "side side 4"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """An image and its truth.
+    """An image and its ground truth.
 
     Attributes:
-      image: RGB.
-      instances: 0 is the background, 1..n the objects.
-      classes: indices into CLASSES.
-      scene: that the objects lie on.
-      objects: of the instances, in order.
+      image: the RGB pixels.
+      instances: the instance of each pixel: 0 is the background, 1..n are the objects.
+      classes: the class of each pixel, as an index into CLASSES.
+      scene: the photograph on which the objects are pasted.
+      objects: the photographs of instances 1..n, in order.
     """
 
     image: UInt8[np.ndarray, "side side 3"]
@@ -69,7 +69,7 @@ class Composite:
 
 
 class Composer:
-    """Makes composites of some scenes and objects, which it reads once."""
+    """A generator of composites from given scenes and objects, which are read once."""
 
     def __init__(self, scenes: Sequence[Photograph], objects: Sequence[Photograph]):
         self._scenes = [(one, read_photograph(one.path)) for one in scenes]
@@ -78,12 +78,12 @@ class Composer:
             self._objects[one.kind].append((one, read_cutout(one.path)))
 
     def compose(self, key: Sequence[int]) -> Composite:
-        """Makes the composite of a key, such as (seed, set, index); equal keys give equal composites."""
+        """Returns the composite of a key, such as (seed, set, index); equal keys give equal composites."""
         rng = np.random.default_rng(tuple(key))
         scene, photograph = self._scenes[rng.integers(len(self._scenes))]
         canvas = np.asarray(_part(rng, photograph), np.float32)
         layers: list[_Layer] = []
-        while not layers:  # a thin object alone may be too small
+        while not layers:  # a single thin object may be too small
             layers = _visible(self._drawn(rng))
         instances = _topmost([layer[..., 3] > 127 for _, layer in layers])
         for _, layer in layers:
@@ -100,7 +100,7 @@ class Composer:
 
     def _drawn(self, rng: np.random.Generator) -> list[_Layer]:
         layers, largest = [], rng.uniform(*LARGEST)
-        # Classes are drawn first, so that each is as frequent as any other.
+        # Classes are drawn first, so that all are equally frequent.
         for number, kind in enumerate(rng.choice(list(self._objects), size=rng.integers(1, 5))):
             one, cutout = self._objects[kind][rng.integers(len(self._objects[kind]))]
             layers.append((one, _placed(rng, cutout, largest * (rng.uniform(*SMALLER) if number else 1))))
@@ -108,14 +108,14 @@ class Composer:
 
 
 def read_photograph(path: Path) -> Image.Image:
-    """Reads a photograph as RGB, upright, shrunk to at most SCENE_SIDE."""
+    """Reads a photograph as upright RGB, shrunk to a longer side of at most SCENE_SIDE."""
     with Image.open(path) as image:
         image.thumbnail((SCENE_SIDE, SCENE_SIDE), Image.Resampling.LANCZOS)
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def read_cutout(path: Path) -> Image.Image:
-    """Reads a cut-out as RGBA, without its transparent margin, shrunk to at most CUTOUT_SIDE."""
+    """Reads a cut-out as RGBA without its transparent margin, shrunk to a longer side of at most CUTOUT_SIDE."""
     with Image.open(path) as image:
         image = image.convert("RGBA")
     image = image.crop(image.getchannel("A").point(lambda alpha: 255 * (alpha > 127)).getbbox())
@@ -124,7 +124,7 @@ def read_cutout(path: Path) -> Image.Image:
 
 
 def _part(rng: np.random.Generator, photograph: Image.Image) -> Image.Image:
-    """A square of random place and size, at SIDE."""
+    """Returns a square of random position and size, resized to SIDE."""
     side = round(rng.uniform(min(SIDE, *photograph.size), min(photograph.size)))
     left, top = (rng.integers(whole - side + 1) for whole in photograph.size)
     part = photograph.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
@@ -132,7 +132,7 @@ def _part(rng: np.random.Generator, photograph: Image.Image) -> Image.Image:
 
 
 def _placed(rng: np.random.Generator, cutout: Image.Image, part: float) -> UInt8[np.ndarray, "side side 4"]:
-    """A canvas that is transparent but for the cut-out at a random place, its centre not near the edges."""
+    """Returns a transparent canvas with the cut-out at a random place, its centre not near the edges."""
     scale = part * SIDE / max(cutout.size)
     cutout = cutout.resize([max(1, round(side * scale)) for side in cutout.size], Image.Resampling.LANCZOS)
     if rng.integers(2):
@@ -148,7 +148,7 @@ def _placed(rng: np.random.Generator, cutout: Image.Image, part: float) -> UInt8
 
 
 def _visible(layers: list[_Layer]) -> list[_Layer]:
-    """Leaves out objects of which less than LEAST_VISIBLE is seen, one by one: each uncovers what lies below it."""
+    """Removes objects that cover less than LEAST_VISIBLE of the image, one by one: each uncovers what is below it."""
     while layers:
         instances = _topmost([layer[..., 3] > 127 for _, layer in layers])
         shares = [np.mean(instances == number) for number in range(1, len(layers) + 1)]
@@ -160,7 +160,7 @@ def _visible(layers: list[_Layer]) -> list[_Layer]:
 
 
 def _topmost(masks: Sequence[Bool[np.ndarray, "side side"]]) -> UInt8[np.ndarray, "side side"]:
-    """The number, from 1, of the last mask that has each pixel; 0 where none has."""
+    """Returns, for each pixel, the number from 1 of the last mask that contains it, 0 if none does."""
     instances = np.zeros((SIDE, SIDE), np.uint8)
     for number, mask in enumerate(masks, 1):
         instances[mask] = number
@@ -168,10 +168,10 @@ def _topmost(masks: Sequence[Bool[np.ndarray, "side side"]]) -> UInt8[np.ndarray
 
 
 def split(photographs: Sequence[Photograph], seed: int) -> tuple[list[Photograph], list[Photograph]]:
-    """Splits photographs, each kind by itself, into those for training and about HELD_OUT of them for testing.
+    """Splits the photographs of each kind into training photographs and held-out ones, about HELD_OUT of them.
 
-    Files whose names begin with the same word, such as gnu-baby and gnu-stand, may show the same thing: they stay
-    together.
+    Files whose names begin with the same word, such as gnu-baby and gnu-stand, may show the same thing and are not
+    separated.
     """
     train, test = [], []
     for kind in sorted({one.kind for one in photographs}):
@@ -204,12 +204,12 @@ def write(
     """Writes the whole benchmark.
 
     Args:
-      output: folder for it.
-      scenes: photographs to lay objects on.
-      objects: cut-outs.
-      others: photographs for training without labels only.
-      seed: of everything that is random.
-      counts: of the composites for train, probe_train and probe_test.
+      output: the folder to write to.
+      scenes: the photographs on which objects are pasted.
+      objects: the cut-out photographs.
+      others: photographs used only for training without labels.
+      seed: the seed of all random choices.
+      counts: the numbers of composites for train, probe_train and probe_test.
     """
     train_scenes, test_scenes = split(scenes, seed)
     train_objects, test_objects = split(objects, seed)
@@ -233,7 +233,7 @@ def write(
 
 
 def _write_parts(folder: Path, photographs: Sequence[Photograph]) -> None:
-    """Cuts photographs into parts of about PART_SIDE that do not overlap."""
+    """Cuts photographs into non-overlapping parts with sides of about PART_SIDE."""
     for one in photographs:
         image = read_photograph(one.path)
         columns, rows = (max(1, round(side / PART_SIDE)) for side in image.size)
@@ -262,7 +262,7 @@ def _save(pixels: UInt8[np.ndarray, "height width *channels"], file: Path) -> No
 
 
 def sheet(output: Path, name: str, count: int = 24) -> Image.Image:
-    """Composites of a set beside their truth, drawn in colours."""
+    """Returns a picture of composites of a set next to their ground truth, drawn in colours."""
     columns = 4
     whole = Image.new("RGB", (columns * 3 * SIDE, -(-count // columns) * SIDE))
     colours = np.random.default_rng(0).integers(40, 256, size=(256, 3), dtype=np.uint8)
@@ -278,12 +278,16 @@ def sheet(output: Path, name: str, count: int = 24) -> Image.Image:
 
 
 def main() -> None:
-    """Writes the benchmark from what is installed."""
+    """Writes the benchmark from the installed packages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--root", type=Path, default=Path("/"), help="where the packages' files are")
-    parser.add_argument("--sheet", type=Path, help="draws composites of probe_test with their truth into this file")
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), help="root folder of the packages' files (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sheet", type=Path, help="file in which to draw composites of probe_test with their ground truth"
+    )
     flags = parser.parse_args()
     try:
         write(flags.output, scenes(flags.root), cutouts(flags.root), others(flags.root), flags.seed)

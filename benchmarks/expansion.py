@@ -1,9 +1,9 @@
-"""What factoring the expansion saves: seconds of the factored form over the plain one.
+"""Time of the factored expansion in the region decoder's first layer, as a ratio to the plain form.
 
     python -m benchmarks.expansion [--rounds=9]
 
-Forward and backward pass of the region decoder's first layer over all pairs of K = 8 queries and 147 masked patches, of
-64 images; both forms in turns, in this process.
+Runs the forward and backward pass of that layer over all pairs of K = 8 queries and 147 masked patches, for 64 images.
+Both forms run in turns in this process.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rmae_jax.model.query_decoder import linear_of_normed_sum
 
 
 def expansion(form: Callable) -> Callable[[], None]:
-    """A function that runs one formulation of linear(norm(q + v)), forward and backward, and waits for it."""
+    """Returns a function that runs one form of linear(norm(q + v)), forward and backward, and waits for it."""
     options = {"dtype": jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16"), "rngs": nnx.Rngs(0)}
     modules = Linear(128, 128, **options), LayerNorm(128, **options)
     q, v = (jax.random.normal(jax.random.key(i), (64, n, 128), options["dtype"]) for i, n in enumerate((8, 147)))
@@ -29,12 +29,12 @@ def expansion(form: Callable) -> Callable[[], None]:
 
 
 def plain(linear: nnx.Linear, norm: nnx.LayerNorm, queries: jax.Array, values: jax.Array) -> jax.Array:
-    """The formula as the paper has it."""
+    """Computes the expansion by the paper's formula."""
     return linear(norm(queries[:, None] + values[:, :, None]))
 
 
 def compare(runs: dict[str, Callable[[], None]], rounds: int, repeats: int) -> None:
-    """Runs them in turns; prints medians, and the ratio of each to the first, round by round."""
+    """Times functions in turns; prints their medians, and each round's ratio to the first function."""
     for run in runs.values():
         run()  # compiles
     seconds = {name: [] for name in runs}

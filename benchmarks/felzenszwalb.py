@@ -1,8 +1,8 @@
-"""Time of data_prep.felzenszwalb.layers against three calls of skimage.segmentation.felzenszwalb.
+"""Time of data_prep.felzenszwalb.layers, compared with three calls of skimage.segmentation.felzenszwalb.
 
     python -m benchmarks.felzenszwalb [--runs=5] [--images=DIR]
 
-Takes the photographs that scikit-image carries, or those of a folder, resized to about 640x480 pixels. Both sides run
+Uses the photographs that scikit-image ships, or those of a folder, resized to about 640x480 pixels. Both sides run
 alternately in one thread; Numba's compilation is not counted.
 """
 
@@ -54,7 +54,7 @@ def main() -> None:
     print(
         f"median of {len(paths)}: ours {1000 * statistics.median(ours):.1f} ms, "
         f"scikit-image {1000 * statistics.median(theirs):.1f} ms, ratio {ratio:.1f} x; identical partitions: "
-        f"{identical} of {len(paths)}; {statistics.mean(packed):.0f} bytes packed in the mean"
+        f"{identical} of {len(paths)}; mean packed size {statistics.mean(packed):.0f} bytes"
     )
 
 

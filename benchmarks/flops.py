@@ -1,13 +1,13 @@
-"""FLOPs of a training step, as the compiler counts them: what regions add to MAE, and how that grows with K.
+"""FLOPs of the loss and its gradient, as counted by the compiler: the cost of regions over MAE, and its growth with K.
 
     python -m benchmarks.flops [--batch=16]
 
-Compiles forward and backward pass of the recipe configs/rmae_b.py (ViT-B/16 at 224 pixels) and prints giga FLOPs per
-image (a multiply-add is two; element-wise operations count) and their ratio to MAE's. Nothing is run.
+Compiles the forward and backward pass of the recipe configs/rmae_b.py (ViT-B/16 at 224 pixels) and prints GFLOPs per
+image (a multiply-add is two; element-wise operations count) and the ratio to MAE. Nothing is run.
 
-XLA counts the body of a loop once, however often it runs; blocks are therefore unrolled while counting. MAE is compiled
-whole; what a region branch adds is counted on one encoder and one decoder block, since it does not depend on their
-number.
+XLA counts the body of a loop once, however often it runs, so blocks are unrolled for counting. MAE is compiled as a
+whole. The cost that a region branch adds is counted with one encoder block and one decoder block, because it does not
+depend on their number.
 """
 
 import argparse
@@ -29,14 +29,14 @@ SHALLOW = {"depth": 1, "decoder_depth": 1}
 
 
 def model_config(**changes) -> ml_collections.ConfigDict:
-    """`config.model` of rmae_b in float32, with changes."""
+    """Returns `config.model` of rmae_b in float32, with changes."""
     config = rmae_b.get_config().model
     config.update({"dtype": "float32"} | changes)
     return config
 
 
 def flops(config: ml_collections.ConfigDict, batch: int, *, backward: bool = True) -> float:
-    """FLOPs per image of the compiled loss, or of the loss and its gradient."""
+    """Returns the FLOPs per image of the compiled loss, or of the loss and its gradient."""
     model = nnx.eval_shape(lambda: RMAE(config, rngs=nnx.Rngs(0)))
     num_patches = (config.image_size // config.patch_size) ** 2
 
@@ -53,7 +53,7 @@ def flops(config: ml_collections.ConfigDict, batch: int, *, backward: bool = Tru
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints a table of MAE, of both necks and of the region variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16)
     batch = parser.parse_args().batch

@@ -1,10 +1,10 @@
-"""How a step's matrix products and a run's checkpoint grow: with the encoder, with K, with the image size.
+"""Growth of a step's matrix products and of a checkpoint with the encoder, K, the neck and the image size.
 
     python -m benchmarks.growth
 
 Traces the training steps of the recipes and counts their products (rmae_jax/readiness/flops.py); nothing is compiled
-or run. Prints giga FLOPs per image of a step (a multiply-add is two; forward and backward pass), million parameters,
-and GB of a checkpoint: float32 parameters and two moments, 12 bytes each.
+or run. Prints a step's GFLOPs per image (a multiply-add is two; forward and backward pass), the number of parameters in
+millions, and the size of a checkpoint in GB: float32 parameters and two moments, 12 bytes per parameter.
 """
 
 import importlib
@@ -24,11 +24,15 @@ from rmae_jax.training.recipe import Durations
 from rmae_jax.training.step import abstract_state, train_step
 
 RECIPES = ("mae_b", "rae_b", "rmae_ti", "rmae_s", "rmae_b", "rmae_l", "rmae_h")
-CHANGES = {"num_regions": (1, 4, 16, 32), "neck_depth": (8,), "image_size": (112, 448, 896)}  # of rmae_b
+CHANGES = {
+    "num_regions": (1, 4, 16, 32),
+    "neck_depth": (8,),
+    "image_size": (112, 448, 896),
+}  # to `config.model` of rmae_b
 
 
 def count(config: ml_collections.ConfigDict) -> tuple[float, int]:
-    """(FLOPs per image, parameters) of a recipe's step."""
+    """Returns (FLOPs per image, number of parameters) of a recipe's step."""
     config.batch_size = 4
     mesh, optimizer = training_mesh(config), adamw(config, Durations(100, 10))
     state = abstract_state(config, optimizer, mesh)

@@ -1,11 +1,11 @@
-"""Images per second and core of the input pipeline, against the loop that PyTorch training code usually has.
+"""Images per second and core of the input pipeline, compared with the usual loop of PyTorch training code.
 
     python -m benchmarks.input_pipeline [--rounds=5] [--batch=64]
 
-Both read the same photographs (those scikit-image ships, at about 640x480) with the same Felzenszwalb regions, and
-run in turns on one core. "usual": Pillow decodes, crops and resizes; label maps are .npy files, nearest-resized;
-np.unique finds the candidates; pixels and the K one-hot maps go to the device as float32. "ours":
-`rmae_jax.data.batches`. Time is the processor time of the whole process, threads included.
+Both read the same photographs (those that scikit-image ships, at about 640x480 pixels) with the same Felzenszwalb
+regions, and run in turns on one core. "usual": Pillow decodes, crops and resizes; label maps are .npy files,
+nearest-resized; np.unique finds the candidates; pixels and the K one-hot maps go to the device as float32. "ours":
+`rmae_jax.data.batches`. Time is the processor time of the whole process, including its threads.
 """
 
 import argparse
@@ -36,7 +36,7 @@ MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
 def photographs() -> dict[str, np.ndarray]:
-    """The photographs that come with scikit-image, each of about 640x480 pixels."""
+    """Returns photographs that scikit-image ships, resized to about 640x480 pixels each."""
     names = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "immunohistochemistry", "retina", "rocket")
     images = {}
     for name in names:
@@ -48,7 +48,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def prepare(folder: Path) -> None:
-    """Writes a dataset of one shard, and the same as .jpg and .npy files."""
+    """Writes a dataset of one shard, and the same images and regions as .jpg and .npy files."""
     index, offset = [], 0
     with open(Split(folder, "photos", "train").shard_path(0, 1), "wb") as shard:
         for name, image in photographs().items():
@@ -70,7 +70,7 @@ def prepare(folder: Path) -> None:
 
 
 def usual_batches(folder: Path, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """The usual loop over files."""
+    """Yields the batches of the usual loop over files."""
     rng = np.random.default_rng(0)
     files = sorted(folder.glob("*.jpg"))
     while True:
@@ -79,14 +79,14 @@ def usual_batches(folder: Path, batch_size: int) -> Iterator[dict[str, np.ndarra
 
 
 def usual_example(rng: np.random.Generator, file: Path) -> dict[str, np.ndarray]:
-    """One example as float32 pixels and K float32 maps."""
+    """Returns one example as float32 pixels and K float32 maps."""
     image = Image.open(file).convert("RGB")
     crop = random_resized_crop(rng, image.height, image.width)
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
     pixels = np.asarray(image.crop(box).resize((SIZE, SIZE), Image.BICUBIC), np.float32) / 255
     layers = np.load(file.with_suffix(".npy"))[:, crop.top : box[3], crop.left : box[2]]
     rows, columns = (
-        (np.arange(SIZE, dtype=np.float32) * np.float32(side / SIZE)).astype(np.int64)  # as PyTorch's "nearest"
+        (np.arange(SIZE, dtype=np.float32) * np.float32(side / SIZE)).astype(np.int64)  # like PyTorch's "nearest"
         for side in (crop.height, crop.width)
     )
     layers = layers[:, rows[:, None], columns]
@@ -103,7 +103,7 @@ def usual_example(rng: np.random.Generator, file: Path) -> dict[str, np.ndarray]
 
 
 def equal(folder: Path, source: TFRecordSource) -> int:
-    """Of how many photographs both sides make the same example, from the same random numbers."""
+    """Returns the number of photographs for which both sides create equal examples from equal random numbers."""
     examples = RandomExamples(source, SIZE, NUM_REGIONS)
     count = 0
     for record in range(len(source)):
@@ -116,15 +116,15 @@ def equal(folder: Path, source: TFRecordSource) -> int:
 
 
 def rate(side: Iterator[dict[str, np.ndarray]], num_batches: int, batch_size: int) -> float:
-    """Images per second of processor time, from full buffers to full buffers."""
-    start = settled()
+    """Returns images per second of processor time, measured from full buffers to full buffers."""
+    start = wait_until_idle()
     for _ in itertools.islice(side, num_batches):
         pass
-    return num_batches * batch_size / (settled() - start)
+    return num_batches * batch_size / (wait_until_idle() - start)
 
 
-def settled() -> float:
-    """Waits until no thread works ahead any more; returns the processor time so far."""
+def wait_until_idle() -> float:
+    """Waits until no thread prefetches any more; returns the processor time so far."""
     before, now = -1.0, time.process_time()
     while now - before > 0.001:
         time.sleep(0.05)
@@ -133,7 +133,7 @@ def settled() -> float:
 
 
 def main() -> None:
-    """Prints how many examples are equal, both rates, their ratio, and the bytes that each sends to the device."""
+    """Prints the number of equal examples, both rates, their ratio, and the bytes each side sends to the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
@@ -145,7 +145,7 @@ def main() -> None:
         usual = usual_batches(Path(folder), arguments.batch)
         source = TFRecordSource(folder)
         print(f"equal examples from equal random numbers: {equal(Path(folder), source)} of {len(source)} photographs")
-        examples = RandomExamples(source, SIZE, NUM_REGIONS, cache_bytes=0)  # as of a dataset that is large
+        examples = RandomExamples(source, SIZE, NUM_REGIONS, cache_bytes=0)  # as for a large dataset
         ours = stream(examples, seed=0, batch_size=arguments.batch)
         sides = {"usual": usual, "ours": ours}
         size = {

@@ -1,12 +1,12 @@
-"""What MAE, RAE and R-MAE learn from the same photographs: three seeds each, about an hour on two cores.
+"""Comparison of MAE, RAE and R-MAE trained on the same photographs: three seeds each, about an hour on two cores.
 
     python -m benchmarks.learning --output=RUNS [--steps=800] [--seeds=3]
 
-Makes the dataset of benchmarks/composites.py (it says which packages it needs), pre-trains the model of
-configs/rmae_tiny.py on it by each objective, and judges every run on composites of scenes and objects that it has never
-seen: region completion (RAE and R-MAE), and a segmentation probe, which an encoder of initial weights takes as well.
-Writes RUNS/table.md, mean and standard deviation over the seeds; the runs' folders hold all else. A benchmark that was
-interrupted goes on.
+Creates the dataset of benchmarks/composites.py (benchmarks/package_photographs.py lists the packages it needs),
+pre-trains the model of configs/rmae_tiny.py on it with each objective, and evaluates every run on composites of scenes
+and objects that it has never seen: by region completion (RAE and R-MAE) and by a segmentation probe, which is also run
+on an encoder with initial weights. Writes RUNS/table.md with mean and standard deviation over the seeds; all other
+results are in the run folders. An interrupted benchmark resumes when it is run again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from rmae_jax.evaluate.completion import METHODS, VISIBLE_RATIOS
 OBJECTIVES = ("mae", "rae", "rmae")
 NAMES = {"initial": "initial weights", "mae": "MAE", "rae": "RAE", "rmae": "R-MAE"}
 PROBE = SegmentationProbe(epochs=20.0, base_lr=4e-2)
-SCALES = (100, 200, 400)  # of FH, for photographs of 192 to 320 pixels
+SCALES = (100, 200, 400)  # FH's scales, for photographs of 192 to 320 pixels
 
 
 def main() -> None:
@@ -38,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder of data, runs and table")
-    parser.add_argument("--steps", type=int, default=800, help="of each run (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each objective (default: %(default)s)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for data, runs and table")
+    parser.add_argument("--steps", type=int, default=800, help="training steps of each run (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each objective (default: %(default)s)")
     arguments = parser.parse_args()
     dataset = _prepare(arguments.output)
     for seed in range(arguments.seeds):
@@ -48,17 +48,17 @@ def main() -> None:
             run, config = arguments.output / f"{objective}_{seed}", recipe(objective, seed, arguments.steps, dataset)
             rmae_jax.pretrain(config, run)
             model, _ = rmae_jax.load(run)
-            judge(model, config, run, arguments.steps, dataset)
+            evaluate_run(model, config, run, arguments.steps, dataset)
         config, run = recipe("mae", seed, arguments.steps, dataset), arguments.output / f"initial_{seed}"
         run.mkdir(exist_ok=True)
-        judge(jax.jit(lambda: rmae_jax.RMAE(config.model, rngs=nnx.Rngs(seed)))(), config, run, 0, dataset)  # noqa: B023
+        evaluate_run(jax.jit(lambda: rmae_jax.RMAE(config.model, rngs=nnx.Rngs(seed)))(), config, run, 0, dataset)  # noqa: B023
     table = tabulate(arguments.output, arguments.seeds)
     (arguments.output / "table.md").write_text(table)
     print(table)
 
 
 def _prepare(output: Path) -> Path:
-    """Photographs and composites, and the dataset of them; what is there already is kept."""
+    """Creates photographs, composites and their dataset, reusing existing files; returns the dataset's folder."""
     photographs, dataset = output / "photographs", output / "dataset"
     if not (photographs / "SOURCES").exists():
         composites.write(photographs, scenes(), cutouts(), others(), seed=0)
@@ -70,7 +70,7 @@ def _prepare(output: Path) -> Path:
 
 
 def recipe(objective: str, seed: int, steps: int, dataset: Path) -> ml_collections.ConfigDict:
-    """configs/rmae_tiny.py on this dataset."""
+    """Returns configs/rmae_tiny.py for an objective, a seed and this dataset."""
     config = rmae_tiny.get_config()
     config.update({"seed": seed, "steps": steps, "warmup_steps": steps // 10})
     config.update({"checkpoint_every": steps, "pictures_every": steps})
@@ -79,22 +79,22 @@ def recipe(objective: str, seed: int, steps: int, dataset: Path) -> ml_collectio
     return config
 
 
-def judge(model: rmae_jax.RMAE, config: ml_collections.ConfigDict, run: Path, step: int, dataset: Path) -> None:
-    """Adds what is missing to RUN/evaluation.json."""
+def evaluate_run(model: rmae_jax.RMAE, config: ml_collections.ConfigDict, run: Path, step: int, dataset: Path) -> None:
+    """Runs the tasks whose results are missing from RUN/evaluation.json and adds them."""
     tasks = {"segmentation": (PROBE, "semantic")}
     if model.config.objective != "mae":
         tasks["completion"] = (CompletionTask(), "label_maps")
     for name in tasks.keys() - {one["task"] for one in results.read(run / "evaluation.json")}:
         task, layer = tasks[name]
-        train, held = (TFRecordSource(dataset, split, [layer]) for split in ("probe_train", "probe_test"))
-        data = EvaluationData(train, held, config.seed)
+        train, held_out = (TFRecordSource(dataset, split, [layer]) for split in ("probe_train", "probe_test"))
+        data = EvaluationData(train, held_out, config.seed)
         found = task(model, data)
         print(f"{run.name}: {name} {json.dumps(found)}", flush=True)
-        results.write(run, config, results.entry(name, task, model, step, data, found))
+        results.write(run, config, results.build_entry(name, task, model, step, data, found))
 
 
 def tabulate(output: Path, seeds: int) -> str:
-    """The tables: percent, mean and standard deviation over the seeds."""
+    """Returns the tables: mean and standard deviation over the seeds, in percent."""
     found = {
         (name, seed): {
             one["task"]: one["results"] for one in results.read(output / f"{name}_{seed}" / "evaluation.json")

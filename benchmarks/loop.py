@@ -1,14 +1,14 @@
-"""How busy the loop keeps the devices: images per second of training, against the step alone, and what else takes time.
+"""Speed of the training loop compared with the step alone, and the cost of logging, pictures and checkpoints.
 
     python -m benchmarks.loop [--config=tiny] [--batch=16] [--steps=40] [--rounds=5]
     python -m benchmarks.loop --config=rmae_b --steps=2 --rounds=3
 
-The step alone runs over and over on a batch that lies on the devices. The loop is put together of the pieces of
+The step alone runs repeatedly on a batch on the devices. The loop is built from the parts of
 `rmae_jax.training.pretrain`: it reads the photographs that scikit-image ships, as configs/rmae_tiny.py prepares them,
-sends them to the devices and looks at the losses; or does so with batches that lie in memory, which tells what reading
-takes from a step on the same cores. Then it also writes lines, draws pictures, or saves checkpoints. All run in turns
-in this process. Extra seconds are divided by how often something was done, and set against the time that lies between
-in the recipe.
+transfers them to the devices and records the losses. A second loop does so with batches in memory, which shows how much
+reading slows a step on the same cores. Further loops also write lines of metrics, draw pictures, or save checkpoints.
+All run in turns in this process. The additional seconds are divided by the number of such events, and compared with the
+time between two events in the recipe.
 """
 
 import argparse
@@ -40,11 +40,11 @@ from rmae_jax.training.step import init_state, train_step
 
 RECIPES = {"tiny": "rmae_tiny", "rmae_b": "rmae_b"}
 NEVER = 10**9
-KEPT = 4  # batches in memory
+KEPT = 4  # batches cached in memory
 
 
 class Run:
-    """A run and its pieces, over and over."""
+    """A training run whose step and loop can be run repeatedly."""
 
     def __init__(self, recipe: str, folder: Path, batch_size: int):
         config = importlib.import_module(f"configs.{RECIPES[recipe]}").get_config()
@@ -64,7 +64,7 @@ class Run:
         (folder / "pictures").mkdir(exist_ok=True)
 
     def alone(self, steps: int) -> None:
-        """The step, on the same batch."""
+        """Runs the step repeatedly on the same batch."""
         for _ in range(steps):
             self._state, losses = self._step_fn(self._state, self._resident)
             self._done += 1
@@ -78,7 +78,7 @@ class Run:
         picture_every: int = NEVER,
         save_every: int = NEVER,
     ) -> None:
-        """As `rmae_jax.training.pretrain` does; extras come in the middle of their interval."""
+        """Runs the loop of `rmae_jax.training.pretrain`; extras run in the middle of their interval."""
 
         def is_time(every: int) -> bool:
             return step % every == every // 2
@@ -112,11 +112,11 @@ class Run:
 
 
 def in_turns(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each, round by round; a first round compiles."""
+    """Returns the seconds of each function in each round, after a first round that compiles."""
     seconds = {name: [] for name in runs}
     for _ in range(rounds + 1):
         for name, run in runs.items():
-            os.sync()  # what others have written
+            os.sync()  # flushes data that other runs have written
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -124,7 +124,7 @@ def in_turns(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, np.n
 
 
 def main() -> None:
-    """Prints the rates and what each extra costs."""
+    """Prints the rates and the cost of each extra."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", choices=RECIPES, default="tiny")
     parser.add_argument("--batch", type=int, default=16)
@@ -138,9 +138,9 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="rmae-jax-loop-") as folder,
         Run(arguments.config, Path(folder), arguments.batch) as run,
         open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),  # hundreds of lines
+        contextlib.redirect_stdout(nowhere),  # suppresses hundreds of lines
     ):
-        extras = {  # how often in a round, in a run, and what does it
+        extras = {  # events in a round, steps between events in the recipe, and the loop with them
             "a line": (steps, run.config.log_every, lambda: run.loop(steps, log_every=1)),
             "a picture": (1, run.config.pictures_every, lambda: run.loop(steps, picture_every=steps)),
             "a checkpoint": (1, run.config.checkpoint_every, lambda: run.loop(steps, save_every=steps)),

@@ -1,11 +1,11 @@
-"""Real photographs that Debian 12 packages install: scenes, and objects cut out along their outlines.
+"""Photographs that Debian 12 packages install: scenes, and objects cut out along their outlines.
 
     apt-get install --no-install-recommends \
         tuxpaint-stamps-default tuxpaint-data mate-backgrounds plasma-workspace-wallpapers lomiri-wallpapers-16.04 \
         lxqt-themes palapeli-data
 
-The packages hold drawings as well, and nothing in a file says which is which: the photographs are listed by name. All
-were looked at. Of two files that mirror each other, or show one photograph twice, one is listed.
+The packages also contain drawings, and no file says which is which, so the photographs are listed by name. All of them
+were inspected by eye. Of two files that mirror each other or show the same photograph, one is listed.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from pathlib import Path
 STAMPS = "tuxpaint-stamps-default"
 CUTOUT_FOLDER = "usr/share/tuxpaint/stamps"
 
-# Class, folder of the stamps: files. At least 70 pixels on the longer side.
+# Class -> folder of the stamps -> files, each with at least 70 pixels on the longer side.
 CUTOUTS = {
     "hoofed": {
         "animals/mammals": "elephant giraffe hippopotamus pig pig_golden pig_golden2 rhino_black wildboar",
@@ -108,7 +108,7 @@ CUTOUTS = {
 CLASSES = ("background", *CUTOUTS)
 
 SCIKIT_IMAGE = "scikit-image"
-# Package, what its files' paths look like: files. Scenes show no object of the classes at a size that counts.
+# Package -> (pattern of its files' paths, files). Scenes show no object of the classes at a size that matters.
 SCENES = {
     "lomiri-wallpapers-16.04": (
         "usr/share/backgrounds/{}.jpg",
@@ -132,7 +132,7 @@ SCENES = {
     ),
     SCIKIT_IMAGE: ("{}.png", "brick grass gravel"),
 }
-# Photographs with objects of their own, for training without labels only.
+# Photographs that contain objects, only for training without labels.
 OTHERS = {
     "lomiri-wallpapers-16.04": (
         "usr/share/backgrounds/{}.jpg",
@@ -163,14 +163,14 @@ PACKAGES = (STAMPS, *(package for package in SCENES if package != SCIKIT_IMAGE))
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A file that a package has installed.
+    """A photograph that a package has installed.
 
     Attributes:
-      path: of the file.
-      name: tells it from others of its kind.
+      path: the file's path.
+      name: a name that is unique among photographs of its kind.
       kind: the class of an object, "scene" or "other".
-      package: that it is in.
-      folder: below which the package's files are; a copyright file's patterns match below it.
+      package: the package that contains the file.
+      folder: the folder below which the package's files are; the patterns of a copyright file match below it.
     """
 
     path: Path
@@ -181,7 +181,7 @@ class Photograph:
 
 
 def cutouts(root: Path = Path("/")) -> list[Photograph]:
-    """Objects cut out along their outlines, as RGBA.
+    """Returns the objects cut out along their outlines, as RGBA files.
 
     Raises:
       FileNotFoundError: a package is missing.
@@ -195,7 +195,7 @@ def cutouts(root: Path = Path("/")) -> list[Photograph]:
 
 
 def scenes(root: Path = Path("/")) -> list[Photograph]:
-    """Photographs to lay objects on.
+    """Returns the photographs on which objects are pasted.
 
     Raises:
       FileNotFoundError: a package is missing.
@@ -204,7 +204,7 @@ def scenes(root: Path = Path("/")) -> list[Photograph]:
 
 
 def others(root: Path = Path("/")) -> list[Photograph]:
-    """Photographs that show objects of their own.
+    """Returns the photographs that contain objects.
 
     Raises:
       FileNotFoundError: a package is missing.
@@ -227,24 +227,24 @@ def _present(photographs: Iterator[Photograph]) -> list[Photograph]:
     for one in photographs:
         if not one.path.exists():
             raise FileNotFoundError(
-                f"{one.path} is missing, of the package {one.package}: "
+                f"{one.path} is missing; install the package {one.package}: "
                 f"apt-get install --no-install-recommends {' '.join(PACKAGES)}"
             )
     return photographs
 
 
 def licence(photograph: Photograph) -> str:
-    """The licence that the copyright file of the photograph's package states for it."""
+    """Returns the licence that the copyright file of the photograph's package states for it."""
     if photograph.package == SCIKIT_IMAGE:
-        return "see README.txt beside it and scikit-image's LICENSE.txt"
+        return "see README.txt next to it and scikit-image's LICENSE.txt"
     file = photograph.folder / "usr/share/doc" / photograph.package / "copyright"
     if not file.exists():
-        return f"not known, {file} is missing"
+        return f"unknown, {file} is missing"
     stated = "not stated"
     for stanza in re.split(r"\n\s*\n", file.read_text()):
         patterns = re.search(r"^Files:((?:.*)(?:\n[ \t].*)*)", stanza, re.MULTILINE)
         name = re.search(r"^License:[ \t]*(.+)", stanza, re.MULTILINE)
-        # The last stanza that matches counts. Patterns are paths in the package's source, which end as the file's do.
+        # The last matching stanza applies. Patterns are paths in the package's source, which end like the file's path.
         if patterns and name and any(_matches(photograph.path, pattern) for pattern in patterns[1].split()):
             stated = name[1].strip()
     return stated

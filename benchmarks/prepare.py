@@ -1,11 +1,11 @@
-"""The whole of data_prep against the loop that one would otherwise write: Pillow, three scikit-image calls, np.save.
+"""Time of a whole data_prep job, compared with the usual loop of Pillow, three scikit-image calls and np.save.
 
     python -m benchmarks.prepare [--images=DIR] [--rounds=3] [--workers=2] [--copies=8]
 
-Takes the photographs of a folder, or those that scikit-image ships at about 640x480 pixels, several crops of each.
-Every round runs both sides, one after the other, with the same number of processes; a side's time is that of its
-whole command, the start of its processes and what it compiles or loads included. Then: bytes of region maps per image,
-one process against two, and the peak memory of a worker for photographs of growing size.
+Uses the photographs of a folder, or several crops of each photograph that scikit-image ships, at about 640x480 pixels.
+Every round runs both sides, one after the other, with the same number of processes. A side's time is that of its whole
+command, including starting its processes, compiling and loading. Also measures the bytes of region maps per image, one
+process against two, and the peak memory of a worker for photographs of growing size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ MEGAPIXELS = (0.3, 1, 4, 16)
 
 
 def main() -> None:
-    """Prints the ratios."""
+    """Prints times, ratios, sizes and peak memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of photographs (default: those of scikit-image)")
     parser.add_argument("--rounds", type=int, default=3)
@@ -46,7 +46,7 @@ def main() -> None:
         folder = flags.images or crops(scratch / "photographs", flags.copies)
         paths = [folder / name for name in images.find(folder)]
         print(f"{len(paths)} photographs, {flags.workers} processes")
-        ours(folder, scratch / "compiled", flags.workers)  # Numba's cache, which a second job finds as well
+        ours(folder, scratch / "compiled", flags.workers)  # fills Numba's cache, which later jobs also use
         rounds = []
         for number in range(flags.rounds):
             mine = ours(folder, scratch / f"ours{number}", flags.workers)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def crops(folder: Path, copies: int) -> Path:
-    """Crops of scikit-image's photographs, each resized to about 640x480 pixels, as JPEG."""
+    """Writes crops of scikit-image's photographs as JPEG, each resized to about 640x480 pixels; returns the folder."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for name in shipped_photographs.PHOTOGRAPHS:
@@ -83,19 +83,19 @@ def crops(folder: Path, copies: int) -> Path:
 
 
 def ours(folder: Path, output: Path, workers: int) -> float:
-    """Seconds of `python -m data_prep`."""
+    """Returns the seconds that `python -m data_prep` takes."""
     return seconds([f"--images={folder}", f"--output={output}", f"--workers={workers}"])
 
 
 def seconds(flags: list[str]) -> float:
-    """Runs data_prep as a user does."""
+    """Runs data_prep as a user does; returns its seconds."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "data_prep", *flags], check=True, capture_output=True)
     return time.perf_counter() - start
 
 
 def usual(paths: list[Path], output: Path, workers: int) -> float:
-    """Seconds of the usual loop in a pool of processes."""
+    """Returns the seconds that the usual loop takes in a pool of processes."""
     start = time.perf_counter()
     output.mkdir()
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -104,14 +104,14 @@ def usual(paths: list[Path], output: Path, workers: int) -> float:
 
 
 def usual_image(path: Path, output: Path) -> None:
-    """What the usual loop does with a photograph; in uint8, the smallest it could choose."""
+    """Processes a photograph as the usual loop does; saves uint8, the smallest type it could choose."""
     image = np.asarray(Image.open(path).convert("RGB"))
     maps = [felzenszwalb(image, scale=scale, sigma=0.8, min_size=scale) for scale in SCALES]
     np.save(output / f"{path.stem}.npy", np.stack(maps).astype(np.uint8))
 
 
 def packed_bytes(dataset: Path) -> float:
-    """Mean bytes of the region maps in a dataset's records."""
+    """Returns the mean bytes of the region maps in a dataset's records."""
     rows = np.load(Split(dataset, "regions", "train").index_path)
     shards = len(json.loads((Split(dataset, "regions", "train").metadata_path).read_text())["shard_lengths"])
     sizes = []
@@ -123,7 +123,7 @@ def packed_bytes(dataset: Path) -> float:
 
 
 def npy_bytes(folder: Path) -> float:
-    """Mean size of the usual loop's files."""
+    """Returns the mean size of the usual loop's files, in bytes."""
     return statistics.mean(path.stat().st_size for path in folder.glob("*.npy"))
 
 
@@ -145,7 +145,11 @@ def memory(scratch: Path) -> None:
         _, _, usage = os.wait4(child.pid, 0)
         peak, pixels = usage.ru_maxrss * 1024, side * side
         smallest = smallest or (peak, pixels)
-        slope = f", {(peak - smallest[0]) / (pixels - smallest[1]):.0f} bytes a further pixel" if megapixels > 1 else ""
+        slope = (
+            f", {(peak - smallest[0]) / (pixels - smallest[1]):.0f} bytes per additional pixel"
+            if megapixels > 1
+            else ""
+        )
         print(f"peak memory at {megapixels:4} megapixels: {peak / 2**20:5.0f} MiB{slope}")
 
 

@@ -1,14 +1,14 @@
-"""A training step against PyTorch's, against MAE's and against the machine: seconds, memory, compilation.
+"""Time, memory and compilation of a training step, compared with PyTorch's step, MAE's step and the machine's limit.
 
     python -m benchmarks.step [--batch=16] [--rounds=5] [--no_torch_compile]
 
-Every side is a process of its own that runs forward pass, backward pass and AdamW of a ViT-B/16 in float32 on random
-photographs, one at a time and in turns: ours (configs/mae_b.py and rmae_b.py with K = 8, necks of 1 and 8) and
-transformers' ViTMAEForPreTraining with torch.optim.AdamW(fused=True), eager and through torch.compile. "products" is a
-large matrix product, the machine's roofline: the seconds that a step's products alone would take at its rate.
+Each side is a separate process that runs the forward pass, the backward pass and AdamW of a ViT-B/16 in float32 on
+random pixels. The sides run one at a time, in turns: ours (configs/mae_b.py and rmae_b.py with K = 8, necks of 1 and 8)
+and transformers' ViTMAEForPreTraining with torch.optim.AdamW(fused=True), eager and with torch.compile. "products" is a
+large matrix product, whose rate is the machine's roofline for a step's products.
 
-Prints medians, each round's ratio to the first side of its table, images and FLOPs per second, the peak memory of each
-process, and the seconds that its first step took longer than the others.
+Prints medians, each round's ratio to the first side of its table, images per second, FLOPs per image, the share of the
+roofline, the peak memory of each process, and by how many seconds its first step was slower than the median step.
 """
 
 import argparse
@@ -30,18 +30,18 @@ OURS = {
     "R-MAE, neck 1": {"neck_depth": 1},
     "R-MAE, neck 8": {"neck_depth": 8},
 }
-PRODUCT = (4096, 3072, 768)  # rows, columns and depth of the roofline's product
+PRODUCT = (4096, 3072, 768)  # rows, columns and depth of the product that measures the roofline
 
 
 def recipe(changes: dict) -> ml_collections.ConfigDict:
-    """configs/rmae_b.py with another `config.model`."""
+    """Returns configs/rmae_b.py with changes to `config.model`."""
     config = rmae_b.get_config()
     config.model.update(changes)
     return config
 
 
 def ours(batch: int, changes: dict) -> Callable[[], None]:
-    """A function that runs one step of ours and waits for it."""
+    """Returns a function that runs one step of rmae-jax and waits for it."""
     from rmae_jax.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()
@@ -69,14 +69,14 @@ def ours(batch: int, changes: dict) -> Callable[[], None]:
 
 
 def pytorch(batch: int, compiled: bool) -> Callable[[], None]:
-    """A function that runs one step of transformers' MAE."""
+    """Returns a function that runs one step of transformers' MAE."""
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
     from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(os.cpu_count())
-    model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True))  # the defaults are ViT-B/16's
+    model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True))  # the defaults are those of ViT-B/16
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     images = torch.from_numpy(photographs(batch, 224).transpose(0, 3, 1, 2).copy())
     mean, std = (torch.tensor(x)[:, None, None] for x in (IMAGENET_MEAN, IMAGENET_STD))
@@ -95,7 +95,7 @@ def pytorch(batch: int, compiled: bool) -> Callable[[], None]:
 
 
 def product(library: str) -> Callable[[], None]:
-    """A function that multiplies two matrices."""
+    """Returns a function that multiplies two matrices 20 times."""
     rows, columns, depth = PRODUCT
     a, b = (np.random.default_rng(0).random(shape, np.float32) for shape in ((rows, depth), (depth, columns)))
     if library == "torch":
@@ -115,12 +115,12 @@ SIDES = {"ours": ours, "pytorch": pytorch}
 
 
 def photographs(batch: int, side: int) -> np.ndarray:
-    """Random pixels, uint8 (B, S, S, 3)."""
+    """Returns random pixels, uint8 (B, S, S, 3)."""
     return np.random.default_rng(1).integers(0, 256, (batch, side, side, 3), np.uint8)
 
 
 def serve(kind: str, batch: int, options: str) -> None:
-    """A side's process: for every line that comes in, runs once and answers with its seconds and peak memory."""
+    """Serves as a side's process: for every line on stdin, runs once and prints its seconds and peak memory."""
     run = product(options) if kind == "product" else SIDES[kind](batch, json.loads(options))
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -130,7 +130,7 @@ def serve(kind: str, batch: int, options: str) -> None:
 
 
 class Side:
-    """A process that runs when it is told to."""
+    """A process that runs its step or product once per call."""
 
     def __init__(self, kind: str, batch: int, options: str):
         command = [sys.executable, "-m", "benchmarks.step", "--side", kind, options, "--batch", str(batch)]
@@ -139,7 +139,7 @@ class Side:
         self.first = self()[0]
 
     def __call__(self) -> tuple[float, int]:
-        """Runs once: (seconds, bytes of the process's peak memory)."""
+        """Runs once; returns (seconds, bytes of the process's peak memory)."""
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
@@ -154,7 +154,7 @@ class Side:
 
 
 def compare(sides: dict[str, Side], rounds: int) -> None:
-    """Runs them in turns."""
+    """Runs the sides in turns and records their seconds."""
     for _ in range(2):  # PyTorch's second and third steps are slower than the others
         for side in sides.values():
             side()
@@ -164,8 +164,8 @@ def compare(sides: dict[str, Side], rounds: int) -> None:
 
 
 def table(sides: dict[str, Side], flops: dict[str, float], batch: int, rate: float) -> None:
-    """Prints a table; ratios are of seconds to the first side's."""
-    print("| | s | of the first | rounds | images/s | GFLOP per image | of the roofline | peak GB | compilation, s |")
+    """Prints a table of the sides; ratios are to the seconds of the first side."""
+    print("| | s | ratio to first | rounds | images/s | GFLOP per image | of the roofline | peak GB | compilation, s |")
     print("|---|---|---|---|---|---|---|---|---|")
     first = np.array(next(iter(sides.values())).seconds)
     for name, side in sides.items():
@@ -181,7 +181,7 @@ def table(sides: dict[str, Side], flops: dict[str, float], batch: int, rate: flo
 
 
 def main() -> None:
-    """Prints the roofline and two tables."""
+    """Prints the roofline, and the tables against PyTorch and against MAE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)

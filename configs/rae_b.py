@@ -1,4 +1,4 @@
-"""RAE, ViT-B/16, COCO train2017 with FH regions: regions alone, no pixel decoder.
+"""RAE, ViT-B/16, COCO train2017 with FH regions: region reconstruction only, without a pixel decoder.
 
     python -m data_prep --images=COCO/train2017 --output=DATASET
     python main.py --config=configs/rae_b.py --workdir=RUN --config.data.path=DATASET
@@ -12,7 +12,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.objective = "rae"
     return config

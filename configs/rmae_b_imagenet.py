@@ -3,7 +3,7 @@
     python -m data_prep --images=IMAGENET/train --output=DATASET --scales=1000
     python main.py --config=configs/rmae_b_imagenet.py --workdir=RUN --config.data.path=DATASET
 
-800 epochs of 1,281,167 photographs at batch 4096 are 250,228 steps; the paper's final table trains 1600 epochs
+800 epochs of 1,281,167 images at batch size 4096 are 250,228 steps. The paper's final table is for 1600 epochs
 (--config.epochs=1600): 52.3 box AP and 46.4 mask AP on COCO, 83.6 % top-1 on ImageNet after fine-tuning.
 """
 
@@ -13,7 +13,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.base_lr = 1.5e-4
     config.epochs = 800.0

@@ -1,4 +1,4 @@
-"""R-MAE, ViT-H/14, COCO train2017 with FH regions: configs/rmae_b.py with the largest encoder; 256 patches an image.
+"""R-MAE, ViT-H/14, COCO train2017 with FH regions: configs/rmae_b.py with the largest encoder; 256 patches per image.
 
 python -m data_prep --images=COCO/train2017 --output=DATASET
 python main.py --config=configs/rmae_h.py --workdir=RUN --config.data.path=DATASET
@@ -11,7 +11,7 @@ from rmae_jax.model import vit_sizes
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.update(vit_sizes.encoder("H"))
     return config

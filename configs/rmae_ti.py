@@ -11,7 +11,7 @@ from rmae_jax.model import vit_sizes
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.update(vit_sizes.encoder("Ti"))
     return config

@@ -1,9 +1,9 @@
-"""A small R-MAE on the photographs that scikit-image ships: the whole path on a laptop's CPU, without a download.
+"""A small R-MAE on the photographs in scikit-image, for a first run on a laptop's CPU without a download.
 
     python main.py --config=configs/rmae_tiny.py
 
-Prepares the photographs, trains for a few minutes on two cores and leaves the loss curve and pictures of held-out
-crops in runs/rmae_tiny.
+Prepares the photographs, trains for a few minutes on two cores, and writes the loss curve and pictures of held-out
+crops to runs/rmae_tiny.
 """
 
 import ml_collections
@@ -12,7 +12,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.batch_size = 32
     config.steps = 1000

@@ -1,4 +1,4 @@
-"""Command line of data_prep: `python -m data_prep --images=DIR --output=DATASET`."""
+"""The command line of data_prep: `python -m data_prep --images=DIR --output=DATASET`."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ def main() -> int:
 
 
 def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> str:
-    """Runs the job; returns what it made, in one line."""
+    """Runs the job; returns a one-line summary of the dataset."""
     started = time.monotonic()
     metadata = run(
         plan(options),
@@ -38,7 +38,7 @@ def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> 
     return (
         f"{metadata['num_examples']} images ({metadata['num_skipped']} skipped)"
         + (f", {regions}" if regions else "")
-        + (f", in {time.monotonic() - started:.1f} s" if report.started else ", finished already: nothing done")
+        + (f", in {time.monotonic() - started:.1f} s" if report.started else ", already finished: nothing to do")
         + f": {options.output}"
     )
 

@@ -1,4 +1,4 @@
-"""What the commands of data_prep have in common: progress, Ctrl-C, and errors in one line."""
+"""What all commands of data_prep share: progress reports, Ctrl-C, and errors in one line."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable
 from data_prep import progress
 from data_prep.errors import PrepError
 
-INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
+INTERRUPTED = 130  # exit status that shells use for a command ended by Ctrl-C
 Work = Callable[[progress.Bar | progress.Lines], tuple[Iterable[str], int]]
 
 
 def run(work: Work, failed: int = 1, interrupted: str = "interrupted") -> int:
-    """Runs a command's work and prints what comes of it; returns the exit status.
+    """Runs a command's work and prints its result; returns the exit status.
 
     Args:
-      work: called with what progress is reported to; returns the lines to print and the exit status.
-      failed: exit status after a PrepError or an OSError, which is told on standard error.
-      interrupted: what is told after Ctrl-C.
+      work: called with the progress reporter; returns the lines to print and the exit status.
+      failed: exit status after a PrepError or an OSError, which is printed on standard error.
+      interrupted: message printed after Ctrl-C.
     """
     report = progress.reporter()
     try:

@@ -1,9 +1,9 @@
-"""Felzenszwalb-Huttenlocher regions of a photograph at several scales, sharing what the scales have in common.
+"""Felzenszwalb-Huttenlocher (FH) segmentation of an image at several scales, sharing the work common to all scales.
 
 Source: P. Felzenszwalb and D. Huttenlocher, "Efficient graph-based image segmentation", IJCV 2004; R-MAE, section 3,
-for the scales. Smoothing, edge costs and their order do not depend on the scale. Nor do the first merges: up to
+for the scales. Smoothing, edge costs and their order do not depend on the scale. Neither do the first merges: up to
 the first edge that the finest scale rejects, every coarser scale merges the same components (the threshold grows
-with the scale), so these merges are made once and each scale continues from the contracted graph.
+with the scale). These merges are computed once, and each scale continues from the contracted graph.
 """
 
 from collections.abc import Sequence
@@ -15,48 +15,48 @@ from numba import njit
 from scipy import ndimage
 
 MAX_REGIONS = np.iinfo(np.uint16).max
-MAX_PIXELS = 1 << 29  # their edges, four to a pixel, are counted in 32 bits
+MAX_PIXELS = 1 << 29  # edges, four per pixel, are counted in 32 bits
 
-# The radix sort sees costs in [2**-31, 2) as 24-bit keys: 5 bits of exponent and 19 of mantissa. Costs whose keys are
-# equal are put in order afterwards.
+# The radix sort maps costs in [2**-31, 2) to 24-bit keys: 5 bits of exponent and 19 of mantissa. Costs with equal keys
+# are sorted afterwards.
 _DIGIT_BITS = 12
 _DIGITS = 1 << _DIGIT_BITS
 _KEY_BASE = int(np.float64(2.0**-31).view(np.int64))
 _KEY_SHIFT = 52 - 19
 _LONG_RUN = 32
 
-# The kernels are marked no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
+# The kernels are marked no_type_check because Numba cannot compile through the wrapper of a run-time type checker.
 
 
 def layers(
     image: UInt8[np.ndarray, "height width 3"], scales: Sequence[int] = (500, 1000, 1500), sigma: float = 0.8
 ) -> UInt16[np.ndarray, "scales height width"]:
-    """Finds the regions of an RGB image at each scale, with min_size = scale.
+    """Computes the FH regions of an RGB image at each scale, with min_size = scale.
 
-    Layer s holds the partition that `skimage.segmentation.felzenszwalb(image, scale=s, sigma=sigma, min_size=s)`
-    finds. Edges of equal cost are taken in the order right, down, down-right, up-right, each in raster order, on
-    every machine. scikit-image takes them in the order of `np.argsort`, which is not stable and depends on the CPU;
-    the partitions can then differ on drawings and checkerboards. On photographs they do not.
+    Layer s is the partition that `skimage.segmentation.felzenszwalb(image, scale=s, sigma=sigma, min_size=s)`
+    computes. Edges of equal cost are processed in the order right, down, down-right, up-right, each in raster order, on
+    every machine. scikit-image processes them in the order of `np.argsort`, which is not stable and depends on the CPU,
+    so the partitions can differ on drawings and checkerboards. On photographs they do not.
 
     Args:
-      image: uint8 RGB.
-      scales: scale and smallest size, in pixels, of the regions of each layer.
+      image: the RGB image.
+      scales: FH's scale and the minimum region size, in pixels, of each layer.
       sigma: standard deviation, in pixels, of the Gaussian that smooths the image first.
 
     Returns:
-      Labels 1..n in each layer, numbered in the raster order of each region's first pixel.
+      Labels 1..n in each layer, numbered in raster order of each region's first pixel.
 
     Raises:
       ValueError: the image is not uint8 RGB, is empty or too large, a scale is below 1, or a layer has more than
         65535 regions.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"a uint8 image (height, width, 3) is needed, not {image.dtype} {image.shape}")
+        raise ValueError(f"the image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")
     height, width = image.shape[:2]
     if not 0 < height * width <= MAX_PIXELS:
-        raise ValueError(f"an image of {width}x{height} pixels; between 1 and {MAX_PIXELS} are possible")
+        raise ValueError(f"the image has {width}x{height} pixels; it must have between 1 and {MAX_PIXELS}")
     if any(scale < 1 for scale in scales):
-        raise ValueError(f"scales must be at least 1: {tuple(scales)}")
+        raise ValueError(f"scales {tuple(scales)}: each must be at least 1")
     result = np.empty((len(scales), height, width), np.uint16)
     if len(scales) == 0:
         return result
@@ -64,7 +64,7 @@ def layers(
     component, size, inner, first = _merge_until_rejected(cost, edge, height * width, width, min(scales) / 255)
     cost, one, other = _contract(cost[first:], edge[first:], width, component)
     for layer, scale in zip(result, scales, strict=True):
-        label, count = _grow(cost, one, other, size, inner, scale / 255, scale)
+        label, count = _merge_at_scale(cost, one, other, size, inner, scale / 255, scale)
         if count > MAX_REGIONS:
             raise ValueError(f"{count} regions at scale {scale}; a uint16 label map holds {MAX_REGIONS}")
         _paint(component, label, layer.reshape(-1))
@@ -74,7 +74,7 @@ def layers(
 def _smoothed(image: UInt8[np.ndarray, "height width 3"], sigma: float) -> Float64[np.ndarray, "3 height width"]:
     planes = np.empty((3, *image.shape[:2]))
     for channel, plane in enumerate(planes):
-        # Times the reciprocal: scikit-image's img_as_float64, to the last bit.
+        # Multiplying by the reciprocal reproduces scikit-image's img_as_float64 to the last bit.
         scaled = np.multiply(image[..., channel], 1 / 255, dtype=np.float64)
         ndimage.gaussian_filter(scaled, sigma, mode="reflect", output=plane)
     return planes
@@ -83,13 +83,13 @@ def _smoothed(image: UInt8[np.ndarray, "height width 3"], sigma: float) -> Float
 def _sorted_edges(
     planes: Float64[np.ndarray, "3 height width"], height: int, width: int
 ) -> tuple[Float64[np.ndarray, " edges"], UInt32[np.ndarray, " edges"]]:
-    """Costs of the 8-neighbourhood in ascending order, and the edges: 4 * first pixel + direction."""
+    """Returns the edge costs of the 8-neighbourhood in ascending order, and the edges: 4 * first pixel + direction."""
     num_edges = 4 * height * width - 3 * (height + width) + 2
-    # Allocated by NumPy and not in the kernels: NumPy asks for huge pages, which halves the time of the scattering.
+    # Allocated by NumPy, not in the kernels: NumPy requests huge pages, which halves the time of the scatter.
     costs = np.empty(num_edges)
     _fill_costs(planes, costs)
-    del planes  # here memory is at its peak
-    # Costs are not negative, so that their bits, read as integers, are in the same order.
+    del planes  # memory use peaks here
+    # Costs are non-negative, so their bits, read as integers, have the same order.
     bits, edge = costs.view(np.int64), np.empty(num_edges, np.uint32)
     _radix_sort(bits, edge, height, width, np.empty(num_edges, np.int64), np.empty(num_edges, np.uint32))
     _sort_equal_keys(bits, edge)
@@ -99,7 +99,7 @@ def _sorted_edges(
 @njit(cache=True, nogil=True)
 @no_type_check
 def _fill_costs(planes, costs):
-    """Euclidean colour distances: all edges to the right, then down, down-right, up-right."""
+    """Computes the Euclidean colour distances of all edges to the right, then down, down-right, up-right."""
     _, height, width = planes.shape
     start = 0
     for direction in range(4):
@@ -125,7 +125,7 @@ def _key(bits):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _radix_sort(bits, edge, height, width, bits_low, edge_low):
-    """Stable sort by `_key` in two passes, to other arrays and back; numbers the edges on the way."""
+    """Sorts by `_key`, stably, in two passes (to other arrays and back); numbers the edges in the first pass."""
     low, high = np.zeros(_DIGITS, np.int32), np.zeros(_DIGITS, np.int32)
     for i in range(bits.size):
         key = _key(bits[i])
@@ -155,7 +155,7 @@ def _radix_sort(bits, edge, height, width, bits_low, edge_low):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _sort_equal_keys(bits, edge):
-    """Finishes the sort, in place and stable, within runs of equal keys."""
+    """Finishes the sort within runs of equal keys, in place and stably."""
     at = 1
     while at < bits.size:
         if bits[at - 1] <= bits[at]:
@@ -184,7 +184,7 @@ def _sort_equal_keys(bits, edge):
 @njit(inline="always")
 @no_type_check
 def _root(parent, node):
-    """Root of a node's tree; halves the path on the way."""
+    """Finds the root of a node's tree; halves the path on the way."""
     above = parent[node]
     while above != node:
         parent[node] = parent[above]
@@ -198,8 +198,8 @@ def _root(parent, node):
 def _merge_until_rejected(cost, edge, num_pixels, width, scale):
     """Merges pixels up to the first edge that this scale rejects.
 
-    Returns the component of each pixel, numbered in raster order; size and inner cost of each component; the
-    number of edges taken.
+    Returns the component of each pixel, numbered in raster order; the size and inner cost of each component; and the
+    number of edges processed.
     """
     offset = np.array((1, width, width + 1, width - 1))
     parent = np.arange(num_pixels).astype(np.int32)
@@ -218,14 +218,14 @@ def _merge_until_rejected(cost, edge, num_pixels, width, scale):
             parent[other] = one
             size[one] += size[other]
             inner[one] = cost[taken]
-            # scikit-image compares with C floats.
+            # scikit-image compares in single precision.
             threshold[one] = np.float32(cost[taken] + scale / size[one])
         taken += 1
     component = np.full(num_pixels, -1, np.int32)
     count = 0
     for pixel in range(num_pixels):
         root = _root(parent, pixel)
-        # A root is numbered when the first pixel of its tree is met, and keeps the number until its own turn.
+        # A root gets its number at the first pixel of its tree; its own pixel, later in the loop, finds that number.
         if component[root] < 0:
             component[root] = count
             count += 1
@@ -241,7 +241,7 @@ def _merge_until_rejected(cost, edge, num_pixels, width, scale):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _contract(cost, edge, width, component):
-    """Edges between different components, with the components in place of the pixels."""
+    """Returns the cost and both components of each edge between different components."""
     offset = np.array((1, width, width + 1, width - 1))
     kept_cost = np.empty(cost.size)
     one, other = np.empty(cost.size, np.int32), np.empty(cost.size, np.int32)
@@ -257,14 +257,14 @@ def _contract(cost, edge, width, component):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _grow(cost, one, other, size, inner, scale, min_size):
-    """Merges components at one scale, then the small ones; returns the label of each component and their number."""
+def _merge_at_scale(cost, one, other, size, inner, scale, min_size):
+    """Merges components at one scale, then the small ones; returns each component's label and the number of labels."""
     parent = np.arange(size.size).astype(np.int32)
     size = size.copy()
     threshold = np.empty(size.size, np.float32)
     for node in range(size.size):
         threshold[node] = np.float32(inner[node] + scale / size[node])
-    # Only rejected edges with a small side can matter to the second pass: merged sides stay merged, sizes grow.
+    # Only rejected edges with a small side can matter in the second pass: merged sides stay merged, and sizes grow.
     rejected = np.empty(cost.size, np.int32)
     num_rejected = 0
     for i in range(cost.size):

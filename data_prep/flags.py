@@ -1,4 +1,4 @@
-"""The flags of `python -m data_prep`; their names and defaults are those of `data_prep.plan.Options`."""
+"""Flags of `python -m data_prep`, with the names and defaults of `data_prep.plan.Options`."""
 
 import argparse
 import os
@@ -11,19 +11,19 @@ RUNNERS = ("local", "beam")
 
 
 def parse(arguments: list[str]) -> tuple[Options, argparse.Namespace]:
-    """Parses a command line; exits with status 2 where it is wrong.
+    """Parses a command line; exits with status 2 if it is invalid.
 
     Returns:
-      What decides the dataset, and how the job is to run: workers, runner, beam_options, max_bad, overwrite.
+      The options that decide the dataset, and how to run the job: workers, runner, beam_options, max_bad, overwrite.
     """
     own, separator, behind = _split(arguments)
     parser = _parser()
     flags = parser.parse_args(own)
     if flags.runner == "beam":
         if flags.workers is not None:
-            parser.error("--workers is for local processes; give Beam's own options behind --")
+            parser.error("--workers is for local processes; give Beam's own options after --")
     elif separator:
-        parser.error("options behind -- are Beam's; they need --runner=beam")
+        parser.error("options after -- are Beam's; they need --runner=beam")
     flags.beam_options = behind if flags.runner == "beam" else None
     return Options(**{name: getattr(flags, name) for name in DEFAULTS}), flags
 
@@ -41,31 +41,36 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         usage="%(prog)s (--images=DIR | --tfds=NAME:SPLIT | --webdataset=TARS) --output=DATASET [options] "
         "[-- BEAM OPTIONS]",
-        description="Prepares photographs for R-MAE: puts region maps beside them and writes TFRecord shards that "
-        "TFDS reads. A run that was killed resumes when the same command is given again.",
-        epilog="docs/data.md has an example for every source of images and regions, and the rules for odd images. "
+        description="Prepares images for R-MAE: adds region maps to them and writes TFRecord shards that TFDS can "
+        "read. To resume a job that was killed, run the same command again.",
+        epilog="docs/data.md has an example for every source of images and regions, and the rules for unusual images. "
         "python -m data_prep.verify DATASET checks a dataset, python -m data_prep.show DATASET draws it.",
     )
-    images = parser.add_argument_group("images, from one of")
+    images = parser.add_argument_group("images (give one of --images, --tfds, --webdataset)")
     images.add_argument("--images", type=parse_path, metavar="DIR", help="folder of image files, searched recursively")
     images.add_argument("--tfds", metavar="NAME:SPLIT", help="prepared TFDS dataset: coco/2017:train, or FOLDER:train")
     images.add_argument(
         "--webdataset", metavar="TARS", help="tar shards: 'train-{000000..000127}.tar', 'DIR/*.tar', or a folder"
     )
     images.add_argument(
-        "--annotations", type=parse_path, metavar="FILE", help="COCO annotation file: of --images, takes those it lists"
+        "--annotations",
+        type=parse_path,
+        metavar="FILE",
+        help="COCO annotation file: of --images, only those it lists are used",
     )
     images.add_argument(
         "--classes", action="store_true", help="the folders directly below --images are classes (ImageNet)"
     )
-    images.add_argument("--tfds_dir", type=parse_path, metavar="DIR", help="where TFDS datasets are (default: as TFDS)")
+    images.add_argument(
+        "--tfds_dir", type=parse_path, metavar="DIR", help="folder of TFDS datasets (default: TFDS's own)"
+    )
     regions = parser.add_argument_group("regions")
     regions.add_argument(
         "--regions",
         default=DEFAULTS["regions"],
         metavar="KIND[:PATH],...",
-        help=f"of {', '.join(REGIONS)}, one or several; or none. instances and panoptic take COCO's annotation "
-        "file, label_maps and semantic a folder, sam a folder (default: the JSON files beside the images) "
+        help=f"one or several of {', '.join(REGIONS)}; or none. instances and panoptic take a COCO annotation file, "
+        "label_maps and semantic a folder, sam a folder (without it: the JSON files next to the images) "
         "(default: %(default)s)",
     )
     regions.add_argument(
@@ -73,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_scales,
         default=DEFAULTS["scales"],
         metavar="N,N,...",
-        help="of fh: scale and smallest region, in pixels, of each layer "
+        help="fh only: scale and minimum region size, in pixels, of each layer "
         f"(default: {','.join(map(str, DEFAULTS['scales']))})",
     )
     dataset = parser.add_argument_group("dataset")
@@ -82,34 +87,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     dataset.add_argument("--name", default=DEFAULTS["name"], help="name of the dataset (default: %(default)s)")
     dataset.add_argument("--split", default=DEFAULTS["split"], help="name of the split (default: %(default)s)")
-    dataset.add_argument("--shards", type=int, metavar="N", help="number of shards (default: one for 1,000 images)")
+    dataset.add_argument("--shards", type=int, metavar="N", help="number of shards (default: one per 1,000 images)")
     dataset.add_argument(
         "--max_bad",
         type=float,
         default=MAX_BAD,
         metavar="FRACTION",
-        help="largest fraction of the images that may be left out as bad (default: %(default)s)",
+        help="largest fraction of the images that may be skipped as bad (default: %(default)s)",
     )
     dataset.add_argument(
         "--max_pixels",
         type=int,
         default=DEFAULTS["max_pixels"],
         metavar="N",
-        help="images with more pixels count as bad; bounds a worker's memory, of which fh takes 140 bytes a pixel "
+        help="images with more pixels count as bad; bounds a worker's memory (fh needs 140 bytes per pixel) "
         "(default: %(default)s)",
     )
     dataset.add_argument(
-        "--overwrite", action="store_true", help="delete what an earlier run wrote for this split, and start anew"
+        "--overwrite", action="store_true", help="delete what an earlier run wrote for this split, and start again"
     )
     engine = parser.add_argument_group("engine")
     engine.add_argument(
         "--runner",
         choices=RUNNERS,
         default="local",
-        help="local processes, or Apache Beam with the options behind -- (default: %(default)s)",
+        help="local processes, or Apache Beam with the options after -- (default: %(default)s)",
     )
     engine.add_argument(
-        "--workers", type=int, metavar="N", help=f"local processes (default: {len(os.sched_getaffinity(0))}, the CPUs)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help=f"number of local processes (default: {len(os.sched_getaffinity(0))}, one per CPU)",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""A whole job: photographs in, a dataset of region records out; resumed where an earlier run was killed."""
+"""A whole job: turns images into a dataset of region records, and resumes where an earlier run was killed."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from data_prep.storage.paths import AnyPath, file_lock, remove_tree
 
 MAX_BAD = 0.01
 LOCK = "lock"
-EXAMPLES = 3  # in a message
+EXAMPLES = 3  # images or shards named in a message
 
 
 def prepare(
@@ -36,13 +36,13 @@ def prepare(
 ) -> dict[str, Any]:
     """Prepares one split of a dataset; does nothing if an earlier run has finished it.
 
-    The files do not depend on the number of workers nor on how often the job was killed and started again.
+    The files do not depend on the number of workers or on how often the job was killed and restarted.
 
     Args:
       images: folder of image files; None if the options name another source.
-      output: folder of the dataset.
+      output: the dataset's folder.
       workers, max_bad, overwrite: see `run`.
-      options: see `data_prep.plan.Options`.
+      options: the other fields of `data_prep.plan.Options`.
 
     Returns:
       The metadata of the split, see `data_prep.dataset`.
@@ -67,14 +67,13 @@ def run(
     """Runs a planned job, see `prepare`.
 
     Args:
-      job: what to do.
+      job: the planned job.
       workers: number of local processes; by default one for each CPU that this process may use.
-      beam_options: runs the work items with Apache Beam and these options of its command line, in place of local
-        processes.
-      max_bad: the largest fraction of the images that may be left out as unreadable.
+      beam_options: options of Beam's command line; runs the work items with Apache Beam instead of local processes.
+      max_bad: largest fraction of the images that may be skipped as unreadable.
       overwrite: deletes what an earlier job with this output, name and split has written.
-      progress: called with the number of images done, those of earlier runs included, and the number of all;
-        first before any work is done, and never for a job that is finished already.
+      progress: called with the number of finished images, including those of earlier runs, and the total number;
+        first before any work is done, and never for a job that is already finished.
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
@@ -85,16 +84,16 @@ def run(
         finished = finished_metadata(job.place)
         if finished is not None:
             _refuse_difference(job, finished, job.place.inputs_path)
-            missing = writer.lacking(job.place, finished)
+            missing = writer.missing_part(job.place, finished)
             if missing is not None:
                 raise PrepError(f"{job.output}: {missing}; restore it, or prepare this split with --overwrite")
-            if job.scratch.exists():  # killed between its last two steps
+            if job.scratch.exists():  # the earlier run was killed between its last two steps
                 remove_tree(job.scratch)
             return finished
     engine = _engine(workers, beam_options)
     _refuse_other_datasets(job)
     job.scratch.mkdir(parents=True, exist_ok=True)
-    with _only_run(job):
+    with _exclusive_run(job):
         work = job.shards(_start_or_resume(job, overwrite))
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
@@ -117,44 +116,44 @@ def _write_shards(
     max_bad: float,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Writes the shards that are missing; returns the number of records in all of them."""
+    """Writes the missing shards; returns the number of records in all shards."""
     total = job.source.num_images
-    known, pending, failures = _Known(total, max_bad), [], []
+    tally, pending, failures = _Tally(total, max_bad), [], []
     for shard in work:
         summary = shards.finished(shard)
         if summary is None:
             pending.append(shard)
         else:
-            known.add(summary)
+            tally.add(summary)
     done_before = total - sum(len(shard.images) for shard in pending)
     progress(done_before, total)
-    known.refuse_bad()
+    tally.refuse_bad()
     for shard, outcome in engine(pending, lambda done: progress(done_before + done, total)):
         if isinstance(outcome, Failure):
             failures.append(f"{shard.path.name} ({outcome.reason})")
         else:
-            known.add(outcome)
-            known.refuse_bad()
+            tally.add(outcome)
+            tally.refuse_bad()
     if failures:
         raise PrepError(
-            f"{len(failures)} of {len(work)} shards failed: {_some(failures)}; the others are kept: "
-            "run again to write the missing ones"
+            f"{len(failures)} of {len(work)} shards failed: {_first_few(failures)}; the others are saved: "
+            "run the same command again to write the missing ones"
         )
     progress(total, total)
-    if not known.num_examples:
-        raise PrepError(f"none of the {total} images is usable: {_some(known.bad)}")
-    return known.num_examples
+    if not tally.num_examples:
+        raise PrepError(f"none of the {total} images is usable: {_first_few(tally.bad)}")
+    return tally.num_examples
 
 
 @dataclasses.dataclass
-class _Known:
-    """What finished shards say of a job's images.
+class _Tally:
+    """Statistics of the finished shards of a job.
 
     Attributes:
-      total: number of images.
-      max_bad: the fraction of them that may be left out.
-      num_examples: records written.
-      bad: id and reason of each image left out.
+      total: number of images in the job.
+      max_bad: largest fraction of them that may be skipped.
+      num_examples: number of records written.
+      bad: id and reason of each skipped image.
     """
 
     total: int
@@ -163,21 +162,21 @@ class _Known:
     bad: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, summary: Summary) -> None:
-        """Counts a shard."""
+        """Adds the counts of a finished shard."""
         self.num_examples += summary.num_examples
         self.bad += [f"{entry['image_id']} ({entry['reason']})" for entry in summary.skipped]
 
     def refuse_bad(self) -> None:
-        """Fails as soon as it is certain that too many images are bad."""
+        """Raises PrepError as soon as it is certain that too many images are bad."""
         if len(self.bad) > self.max_bad * self.total:
             raise PrepError(
                 f"{len(self.bad)} of {self.num_examples + len(self.bad)} images are bad, more than "
-                f"--max_bad={self.max_bad:g} allows of {self.total}: {_some(self.bad)}; raise --max_bad to leave them "
-                "out, or mend them and run with --overwrite"
+                f"--max_bad={self.max_bad:g} allows of {self.total}: {_first_few(self.bad)}; raise --max_bad to skip "
+                "them, or repair them and run with --overwrite"
             )
 
 
-def _some(what: Sequence[str]) -> str:
+def _first_few(what: Sequence[str]) -> str:
     return ", ".join(what[:EXAMPLES]) + (", ..." if len(what) > EXAMPLES else "")
 
 
@@ -189,15 +188,15 @@ def _refuse_other_datasets(job: Job) -> None:
     for split in splits:
         if split.get("classes", []) != job.description["classes"]:
             raise PrepError(
-                f"the classes are not those of split {split['split']!r} in {job.output}, so that labels would differ; "
+                f"the classes are not those of split {split['split']!r} in {job.output}, so labels would differ; "
                 "give another --output"
             )
 
 
 def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
-    """Makes the sources of regions ready, and writes down what the job is, unless an earlier run has.
+    """Prepares the sources of regions, and saves the job's description and inputs unless an earlier run has.
 
-    What is to be overwritten is deleted when nothing stands in the way of the new job any more.
+    Files to overwrite are deleted only once nothing else can prevent the new job.
     """
     description = job.scratch / "job.json"
     listing = job.scratch / "inputs.jsonl"
@@ -207,10 +206,12 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
         try:
             before = json.loads(description.read_bytes())
         except ValueError as error:
-            raise PrepError(f"{description} is damaged; use --overwrite to begin anew") from error
+            raise PrepError(f"{description} is corrupt; use --overwrite to start again") from error
         _refuse_difference(job, before, listing)
     elif not overwrite and job.place.shard_files():
-        raise PrepError(f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite")
+        raise PrepError(
+            f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite to delete them"
+        )
     for leftover in job.scratch.glob("*.tmp"):
         leftover.unlink()
     try:
@@ -232,9 +233,9 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
 
 
 def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> None:
-    """Refuses to go on from an earlier job with other options or files."""
+    """Raises PrepError if an earlier job had other options or input files."""
     now = job.description
-    kinds = ("images", "layers")  # told first: other kinds have other files
+    kinds = ("images", "layers")  # reported first: other kinds have other files
     what = difference(before, now | {key: before.get(key) for key in now if key not in kinds})
     if what is None:
         try:
@@ -242,7 +243,7 @@ def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> No
         except FileNotFoundError:
             what = f"{listing.name}, which lists its input files, is missing"
         except (ValueError, TypeError):
-            what = f"{listing.name}, which lists its input files, is damaged"
+            what = f"{listing.name}, which lists its input files, is corrupt"
     what = what or difference(before, now)
     if what is not None:
         raise PrepError(
@@ -252,7 +253,7 @@ def _refuse_difference(job: Job, before: dict[str, Any], listing: AnyPath) -> No
 
 
 def _delete_earlier(job: Job) -> None:
-    """Deletes this split, its metadata first, and takes it out of the TFDS files."""
+    """Deletes this split, its metadata first, and removes it from the TFDS files."""
     place = job.place
     place.metadata_path.unlink(missing_ok=True)
     for path in job.scratch.iterdir():
@@ -264,8 +265,8 @@ def _delete_earlier(job: Job) -> None:
 
 
 @contextmanager
-def _only_run(job: Job) -> Iterator[None]:
-    """Keeps a second run from writing the same split at the same time; not where the output is in an object store."""
+def _exclusive_run(job: Job) -> Iterator[None]:
+    """Prevents a second run from writing the same split at the same time; has no effect in an object store."""
     with ExitStack() as stack:
         try:
             stack.enter_context(file_lock(job.scratch / LOCK, wait=False))

@@ -1,4 +1,4 @@
-"""The plan of a job: which images and regions, how they are described, and how they are cut into shards."""
+"""The plan of a job: its images and regions, their description, and their division into shards."""
 
 import dataclasses
 import re
@@ -26,31 +26,31 @@ from data_prep.sources.webdataset import open_webdataset
 from data_prep.storage.paths import AnyPath, is_below, parse_path
 
 REGIONS = ("fh", "instances", "panoptic", "sam", "label_maps", "semantic")
-# Pillow refuses more than twice its own limit.
+# Pillow refuses images of more than twice its own limit.
 MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 MOST_SHARDS = 99_999
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """One split of a dataset: what it is made from, and everything that decides its bytes.
+    """The options of one split of a dataset: its sources, and everything else that decides its bytes.
 
-    Exactly one of images, tfds and webdataset says where the images are.
+    Exactly one of images, tfds and webdataset names the source of the images.
 
     Attributes:
-      output: folder of the dataset; may hold other splits of it.
+      output: the dataset's folder; it may contain other splits.
       images: folder of image files, searched recursively.
-      annotations: COCO annotation file that lists the images below `images`; without it all of them are taken.
+      annotations: COCO annotation file that lists the images below `images`; without it, all of them are used.
       classes: whether the folders directly below `images` are classes, whose index becomes the label.
       tfds: a prepared TFDS dataset and its split, such as coco/2017:train or FOLDER:train.
-      tfds_dir: where TFDS datasets are; by default where TFDS looks.
+      tfds_dir: folder of TFDS datasets; by default TFDS's own.
       webdataset: tar shards: a pattern such as train-{000000..000127}.tar, or a folder.
-      name: of the dataset, the same for all its splits.
-      split: of the dataset.
+      name: the dataset's name, the same for all its splits.
+      split: the split's name.
       regions: kinds of regions, KIND or KIND:PATH, separated by commas; "none" for a dataset without regions.
-      scales: of "fh", one layer for each.
-      shards: number of shards; None for one for about 1,000 images.
-      max_pixels: images with more pixels are left out.
+      scales: FH scales of "fh", one layer for each.
+      shards: number of shards; None for one per 1,000 images or so, see `default_shards`.
+      max_pixels: images with more pixels are skipped.
     """
 
     output: AnyPath
@@ -73,14 +73,14 @@ DEFAULTS = {field.name: field.default for field in dataclasses.fields(Options)}
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One split of a dataset to be prepared.
+    """A planned job, which prepares one split of a dataset.
 
     Attributes:
       output: the dataset's folder.
-      source: of the images.
-      regions: sources of the regions; none for a dataset without them.
-      inputs: the files that decide the bytes of the dataset, with those of `description`.
-      description: what else decides them; equal descriptions and inputs give equal files.
+      source: source of the images.
+      regions: sources of the regions; empty for a dataset without regions.
+      inputs: the input files, which together with `description` decide the bytes of the dataset.
+      description: everything else that decides them; equal descriptions and inputs give equal files.
     """
 
     output: AnyPath
@@ -101,7 +101,7 @@ class Job:
 
     @property
     def place(self) -> Split:
-        """Where the split's files are."""
+        """Paths of the split's files."""
         return Split(self.output, self.name, self.split)
 
     @property
@@ -110,10 +110,10 @@ class Job:
         return self.place.unfinished_path
 
     def shards(self, makers: tuple[MapMaker, ...]) -> list[Shard]:
-        """The work items: the images in order, cut into pieces whose lengths differ by one at most.
+        """Returns the work items: the images in order, divided into shards whose lengths differ by at most one.
 
         Args:
-          makers: what the sources of regions gave when they were made ready.
+          makers: what `RegionSource.ready` returned for each source of regions.
         """
         count, total = self.description["num_shards"], self.source.num_images
         return [
@@ -133,13 +133,13 @@ def plan(options: Options) -> Job:
     """Checks the options and lists the images; writes nothing.
 
     Raises:
-      PrepError: an option is wrong, there are no images, or a file that lists them is damaged.
+      PrepError: an option is wrong, there are no images, or a file that lists them is corrupt.
     """
     output = options.output
     if not re.fullmatch("[a-z][a-z0-9_]*", options.name):
-        raise PrepError(f"name {options.name!r}: lower-case letters, digits and underscores, a letter first")
+        raise PrepError(f"name {options.name!r}: use lower-case letters, digits and underscores, a letter first")
     if not re.fullmatch("[a-zA-Z][a-zA-Z0-9_]*", options.split):
-        raise PrepError(f"split {options.split!r}: letters, digits and underscores, a letter first")
+        raise PrepError(f"split {options.split!r}: use letters, digits and underscores, a letter first")
     if not 1 <= options.max_pixels <= MOST_PIXELS:
         raise PrepError(f"max_pixels {options.max_pixels} is not between 1 and {MOST_PIXELS}")
     if output.exists() and not output.is_dir():
@@ -150,7 +150,7 @@ def plan(options: Options) -> Job:
     most = min(source.num_images, MOST_SHARDS)
     if not 1 <= shards <= most:
         raise PrepError(f"{shards} shards are not between 1 and {most}, for {source.num_images} images")
-    read = (*source.inputs(), *(entry for part in regions for entry in _named(part)))
+    read = (*source.inputs(), *(entry for part in regions for entry in _prefixed_inputs(part)))
     description = {
         "name": options.name,
         "split": options.split,
@@ -166,10 +166,10 @@ def plan(options: Options) -> Job:
 
 
 def open_source(options: Options) -> Source:
-    """The source of the images.
+    """Opens the source of the images.
 
     Raises:
-      PrepError: none or several are given, or the one given holds no images.
+      PrepError: no source or several are given, or the source contains no images.
     """
     given = [name for name in ("images", "tfds", "webdataset") if getattr(options, name) is not None]
     if len(given) != 1:
@@ -183,7 +183,7 @@ def open_source(options: Options) -> Source:
         if options.tfds is not None:
             source = open_tfds(options.tfds, options.tfds_dir)
             if is_below(source.folder, options.output):
-                raise PrepError(f"{options.output} is where the images of --tfds are; give another --output")
+                raise PrepError(f"{options.output} holds the images of --tfds; give another --output")
             return source
         return open_webdataset(options.webdataset)
     if options.tfds_dir is not None:
@@ -199,10 +199,10 @@ def open_source(options: Options) -> Source:
 
 
 def open_regions(options: Options) -> tuple[RegionSource, ...]:
-    """The sources of the regions, in the order in which they are named.
+    """Opens the sources of the regions, in the order in which they are named.
 
     Raises:
-      PrepError: a kind is not known or given twice, or lacks its path or scales.
+      PrepError: a kind is unknown or given twice, or lacks its path or scales.
     """
     if options.regions == "none":
         return ()
@@ -210,9 +210,9 @@ def open_regions(options: Options) -> tuple[RegionSource, ...]:
     kinds = [kind for kind, _, _ in parts]
     unknown = next((kind for kind in kinds if kind not in REGIONS), None)
     if unknown is not None:
-        raise PrepError(f"regions {unknown!r} are not known; choose from {', '.join(REGIONS)}, or none")
+        raise PrepError(f"unknown regions {unknown!r}; choose from {', '.join(REGIONS)}, or none")
     if len(set(kinds)) < len(kinds):
-        raise PrepError(f"regions {options.regions}: each kind can be given once")
+        raise PrepError(f"regions {options.regions}: give each kind only once")
     if "fh" not in kinds and options.scales != DEFAULTS["scales"]:
         raise PrepError(f"--scales belongs to fh, which is not among the regions {options.regions}")
     return tuple(_open_regions(kind, parse_path(path) if path else None, options) for kind, _, path in parts)
@@ -222,38 +222,40 @@ def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSo
     scales = tuple(options.scales)
     if kind == "fh":
         if path is not None:
-            raise PrepError(f"regions fh:{path}: fh has no path; give its --scales")
+            raise PrepError(f"regions fh:{path}: fh takes no path; choose its --scales")
         if not scales or min(scales) < 1 or len(set(scales)) < len(scales):
-            raise PrepError(f"scales {','.join(map(str, scales))}: different numbers, from 1 up, are needed")
+            raise PrepError(f"scales {','.join(map(str, scales))}: give different numbers of at least 1")
         return FH(scales)
     if kind == "sam" and (path is not None or options.tfds is None):
-        return Sam(path or options.images)  # None: in the tar shards
+        return Sam(path or options.images)  # None: the masks are in the tar shards
     if kind == "instances":
         path = path or options.annotations
     if path is None:
-        raise PrepError(f"regions {kind}: where? give --regions={kind}:PATH")
+        raise PrepError(f"regions {kind} need a path; give --regions={kind}:PATH")
     maps = {"label_maps": path, "semantic": path, "panoptic": path.with_suffix("")}.get(kind)
     listed = options.annotations is not None or options.images is None
     if maps is not None and not listed and is_below(maps, options.images):
-        raise PrepError(f"regions {kind}:{path}: {maps} lies in the image folder; its maps would be taken for images")
+        raise PrepError(
+            f"regions {kind}:{path}: {maps} lies in the image folder; move it, or its maps would be read as images"
+        )
     return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMapFolder, "semantic": Semantic}[kind](
         path
     )
 
 
-def _named(part: RegionSource) -> Iterator[Input]:
-    """The files of a source of regions, told from the images' files of the same name."""
+def _prefixed_inputs(part: RegionSource) -> Iterator[Input]:
+    """Yields the input files of a source of regions; the prefix tells them from image files of the same name."""
     for entry in part.inputs():
         yield entry._replace(name=f"{part.layers[0]['name']}:{entry.name}")
 
 
 def default_shards(num_images: int) -> int:
-    """One for about 1,000 images; of a small dataset more, so that up to 64 workers share it."""
+    """Returns one shard per 1,000 images or so; more for a small dataset, so that up to 64 workers can share it."""
     return min(max(-(-num_images // 1000), min(64, -(-num_images // 8))), MOST_SHARDS)
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
-    """Says in what an earlier job's options differ from this one's, None if in nothing; files are compared apart."""
+    """Describes how an earlier job's options differ from this one's; None if they do not. Ignores the input files."""
     names = [[layer["name"] for layer in d.get("layers", [])] for d in (before, now)]
     if names[0] != names[1]:
         return f"layers {' '.join(names[0]) or 'none'}, now {' '.join(names[1]) or 'none'}"

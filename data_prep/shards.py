@@ -1,4 +1,4 @@
-"""One shard of a dataset: a work item that any process can do alone, always with the same bytes."""
+"""One shard of a dataset: a work item that any process can write on its own, always with the same bytes."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ import numpy as np
 
 from data_prep import images
 from data_prep.dataset import records, tfrecord
+from data_prep.dataset.shard_report import Report
 from data_prep.regions.region_source import MapMaker
 from data_prep.sources.source import Item, Slice
 from data_prep.storage.atomic_write import atomic_write
@@ -16,15 +17,15 @@ from data_prep.storage.paths import AnyPath
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """What to read and where to write.
+    """A work item: the images to read and the shard to write.
 
     Attributes:
       images: the shard's images.
-      regions: make the label maps of each image.
-      num_layers: named layers of all makers together.
-      path: the finished shard.
+      regions: functions that compute the label maps of each image.
+      num_layers: number of named layers of all these functions together.
+      path: path of the finished shard.
       scratch: folder for temporary files and the report, on the file system of `path`.
-      max_pixels: larger images are left out.
+      max_pixels: images with more pixels are skipped.
     """
 
     images: Slice
@@ -36,50 +37,30 @@ class Shard:
 
     @property
     def report_path(self) -> AnyPath:
-        """Where the shard's report is written, before the shard takes its name."""
+        """Path of the shard's report, which is written before the shard gets its final name."""
         return self.scratch / f"{self.path.name}.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """What a finished shard holds.
-
-    Attributes:
-      offsets: of each frame in the file, in bytes.
-      lengths: of each record's data, in bytes.
-      num_regions: sum over the records, for each named layer.
-      skipped: image_id and reason of each image left out.
-    """
-
-    offsets: list[int]
-    lengths: list[int]
-    num_regions: list[int]
-    skipped: list[dict[str, str]]
-
-    @property
-    def num_bytes(self) -> int:
-        """Size of the shard's file."""
-        return sum(self.lengths) + len(self.lengths) * tfrecord.FRAMING_BYTES
-
-
-@dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of a report, what is kept in memory while a job runs: the number of records, and the images left out."""
+    """The part of a report that stays in memory during a job: the number of records, and the skipped images."""
 
     num_examples: int
     skipped: list[dict[str, str]]
 
 
 def write(shard: Shard, advance: Callable[[int], None]) -> Summary:
-    """Writes a shard and, before the shard takes its name, its report: a shard with its final name is complete.
+    """Writes a shard and its report.
+
+    The report is written before the shard gets its final name, so a shard with its final name is complete.
 
     Args:
       shard: the work item.
-      advance: called after each image with the number of those done.
+      advance: called after each image with the number of finished images.
 
     Raises:
-      OSError: the shard cannot be written, or a file of many images cannot be read on. Single images that cannot be
-        read are skipped and reported.
+      OSError: the shard cannot be written, or a file of many images cannot be read further. Single images that cannot
+        be read are skipped and reported.
     """
     report = Report([], [], [0] * shard.num_layers, [])
     with atomic_write(shard.path, shard.scratch) as out:
@@ -102,24 +83,24 @@ def write(shard: Shard, advance: Callable[[int], None]) -> Summary:
 
 
 def finished(shard: Shard) -> Summary | None:
-    """The summary of a shard that an earlier run has finished, None if it has to be written."""
+    """Returns the summary of a shard that an earlier run finished; None if the shard has to be written."""
     try:
         report = read_report(shard)
         return _summary(report) if shard.path.stat().st_size == report.num_bytes else None
-    except (FileNotFoundError, ValueError, TypeError):  # not there, or damaged by what ended the machine
+    except (FileNotFoundError, ValueError, TypeError):  # missing, or corrupted when the machine failed
         return None
 
 
 def read_report(shard: Shard) -> Report:
-    """The report of a finished shard."""
+    """Reads the report of a finished shard."""
     return Report(**json.loads(shard.report_path.read_bytes()))
 
 
 def make_record(shard: Shard, item: Item) -> records.Record:
-    """Reads one image and makes its regions on the pixels that training will decode.
+    """Reads one image and computes its regions on the pixels that training decodes.
 
     Raises:
-      BadImage: the file cannot be read, is no usable image, or its regions cannot be made.
+      BadImage: the file cannot be read or is not a usable image, or its regions cannot be computed.
     """
     try:
         item.image_id.encode()
@@ -145,7 +126,7 @@ def make_record(shard: Shard, item: Item) -> records.Record:
 
 
 def _repeat(counts: Iterator[int]) -> Iterator[int]:
-    """The index of each count, that many times."""
+    """Yields the index of each count, that many times."""
     for index, count in enumerate(counts):
         yield from [index] * count
 

@@ -1,8 +1,8 @@
-"""The photographs that scikit-image carries inside its package: a small dataset without a download.
+"""The photographs inside the scikit-image package: a small dataset that needs no download.
 
 Colour: astronaut, chelsea (a cat), coffee, hubble_deep_field, ihc (stained tissue under the microscope),
-motorcycle_left, retina, rocket. Gray: brick, camera (a cameraman), coins, grass, gravel, moon. Left out: drawings,
-silhouettes, text, and motorcycle_right, which shows what motorcycle_left shows.
+motorcycle_left, retina, rocket. Gray: brick, camera (a cameraman), coins, grass, gravel, moon. Omitted: drawings,
+silhouettes, text, and motorcycle_right, which shows the same scene as motorcycle_left.
 """
 
 import os
@@ -31,15 +31,15 @@ PHOTOGRAPHS = (
 )
 TRAIN_FRACTION = 0.75
 SMALLEST_SIDE = 128
-LARGEST_SIDE = 512  # two photographs of several times the pixels would be most of what is prepared and read
+LARGEST_SIDE = 512  # without it, two large photographs would dominate the time to prepare and read the dataset
 
 
 def write(folder: Path) -> None:
-    """Writes the photographs as PNG files, each cut in two, below folder/train and folder/validation.
+    """Writes the photographs as PNG files, each cut in two, to folder/train and folder/validation.
 
-    The first three quarters along the longer side (the left part, of a photograph that is not taller than wide) are for
-    training and the rest for validation, so that no pixel is in both. Parts that are narrower than 128 pixels are
-    left out: coins and chelsea have none for validation. Parts with a side above 512 pixels are reduced to that.
+    The first three quarters along the longer side (the left part unless the photograph is taller than wide) are for
+    training and the rest for validation, so no pixel is in both. Parts narrower than 128 pixels are skipped: coins and
+    chelsea have none for validation. Parts with a side above 512 pixels are reduced to that.
 
     Raises:
       OSError: the folder cannot be written.
@@ -63,4 +63,4 @@ def write(folder: Path) -> None:
                     part.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=None)
                     with atomic_write(file, folder) as out:
                         part.save(out, "PNG")
-                os.utime(file, (0, 0))  # copies of a run's folder go on: their files are not taken for changed ones
+                os.utime(file, (0, 0))  # fixed: after a run folder is copied, these files count as unchanged

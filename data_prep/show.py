@@ -1,6 +1,6 @@
-"""Draws a sheet of photographs and their regions, to see if a dataset is right: `python -m data_prep.show DATASET`.
+"""Draws a sheet of a dataset's images and their regions, for inspection: `python -m data_prep.show DATASET`.
 
-Prints the path of the picture. Ends with status 1 if there is nothing to draw, 2 after wrong usage.
+Prints the path of the picture. Exits with status 1 if there is nothing to draw, 2 after wrong usage.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from data_prep.sheet.panels import prepare
 from data_prep.sheet.statistics import Statistics, count
 from data_prep.storage.paths import AnyPath, parse_path
 
-SAMPLE = 1000  # records that the statistics are from
+SAMPLE = 1000  # number of records that the statistics are computed from
 
 
 def show(
@@ -32,28 +32,28 @@ def show(
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> AnyPath:
-    """Draws a split of a dataset; returns the path of the picture.
+    """Draws a sheet of one split of a dataset; returns the path of the picture.
 
     Args:
-      folder: of the dataset.
-      split: of the dataset.
+      folder: the dataset's folder.
+      split: the split's name.
       output: where to write the PNG; by default NAME-SPLIT.sheet.png in the dataset's folder.
-      num_images: how many photographs to draw; all, if there are fewer.
-      seed: decides which.
-      report: called with the number of records read and the number of all that will be.
+      num_images: number of images to draw; all if there are fewer.
+      seed: seed of the random choice of images.
+      report: called with the number of records read and the total number to read.
 
     Raises:
-      PrepError: an argument is wrong, or what it names is missing or damaged.
+      PrepError: an argument is wrong, or the file or dataset that it names is missing or corrupt.
       OSError: the picture cannot be written.
     """
     if num_images < 1 or seed < 0:
-        raise PrepError(f"--images={num_images} --seed={seed}: at least one image and a seed from 0 up are needed")
+        raise PrepError(f"--images={num_images} --seed={seed}: give at least one image and a seed of at least 0")
     source = choose_split(folder, split)
     output = folder / f"{source}.sheet.png" if output is None else output
     if output.suffix != ".png":
         raise PrepError(f"{output}: the picture is a PNG; give a file name that ends in .png")
     if not output.parent.is_dir():
-        raise PrepError(f"{output.parent}: no such folder; make it, or give another --output")
+        raise PrepError(f"{output.parent}: no such folder; create it, or give another --output")
     metadata = read_complete_metadata(source)
     num_shards = len(metadata["shard_lengths"])
     index = read_index(source, num_shards)
@@ -72,7 +72,7 @@ def show(
                 shown.append(prepare(record, metadata, panel_width))
         except (ValueError, LookupError) as error:
             raise PrepError(
-                f"{folder}: record {number} of {source}: {one_line(error)}; data_prep.verify tells more"
+                f"{folder}: record {number} of {source}: {one_line(error)}; data_prep.verify reports more"
             ) from error
     report(len(order), len(order))
     statistics = Statistics(
@@ -98,7 +98,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.show",
-        description="Draws some photographs of a dataset with their regions, and what is known of all, as one PNG.",
+        description="Draws a sample of a dataset's images with their regions, and statistics, as one PNG.",
     )
     add = parser.add_argument
     add("dataset", type=parse_path, metavar="DATASET", help="folder of the dataset")
@@ -109,8 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.png",
         help="the picture (default: NAME-SPLIT.sheet.png in the dataset)",
     )
-    add("--images", type=int, default=12, metavar="N", help="number of photographs (default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="decides which photographs (default: %(default)s)")
+    add("--images", type=int, default=12, metavar="N", help="number of images (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the choice of images (default: %(default)s)")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Checks a whole dataset and says what is broken: `python -m data_prep.verify DATASET`.
+"""Checks a whole dataset and reports what is broken: `python -m data_prep.verify DATASET`.
 
-Prints a line for each problem. Ends with status 0 if the dataset is sound, 1 if it is broken, and 2 if it could not be
-checked: wrong usage, no dataset there, a worker process that died.
+Prints a line for each problem. Exits with status 0 if the dataset is sound, 1 if it is broken, and 2 if it could not be
+checked: wrong usage, no dataset in the folder, or a worker process that died.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.checks.metadata import check_beside, check_tfds
+from data_prep.checks.metadata import check_split_files, check_tfds
 from data_prep.checks.shard import ExpectedShard, ShardContents, check_shard
 from data_prep.dataset.split import Split, choose_splits, find_splits
 from data_prep.engines import local
@@ -23,17 +23,17 @@ from data_prep.errors import PrepError
 from data_prep.progress import Bar, Lines
 from data_prep.storage.paths import AnyPath, parse_path
 
-MOST_LINES = 20  # for one shard, and for what is found across shards
+MOST_LINES = 20  # for each shard, and for the problems found across shards
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What was found in one split.
+    """The result of checking one split, or the files that all splits share.
 
     Attributes:
-      problems: a line for each; beyond `MOST_LINES` for a shard, one that counts the others.
-      num_problems: the number of all of them.
-      summary: what a sound split holds, in one line.
+      problems: one line per problem; beyond `MOST_LINES` for a shard, a line that counts the others.
+      num_problems: number of all problems.
+      summary: contents of a sound split, in one line.
     """
 
     problems: tuple[str, ...]
@@ -51,25 +51,25 @@ def verify(
     """Checks a dataset.
 
     Args:
-      folder: of the dataset.
-      split: the one to check; all of them if None.
+      folder: the dataset's folder.
+      split: name of the split to check; None for all splits.
       workers: number of processes.
-      report: called with the number of records checked and the number of all.
+      report: called with the number of records checked and the total number.
 
     Returns:
-      What was found beside the splits, then in each split, in order.
+      The verdict on the files that all splits share, then one on each split, in order.
 
     Raises:
-      PrepError: there is no dataset, no such split, or a worker that checks a shard dies.
+      PrepError: there is no dataset or no such split, or a worker that checks a shard dies.
     """
     splits = find_splits(folder)
     chosen = splits if split is None else choose_splits(splits, split)
     shared, tfds_lengths = check_tfds(folder, splits)
     if split is None:
         shared += [f"{path}: left over from a job that was killed; delete it" for path in sorted(folder.glob("*.tmp"))]
-    beside = [check_beside(one, tfds_lengths) for one in chosen]
+    beside = [check_split_files(one, tfds_lengths) for one in chosen]
     shards = [shard for _, _, its in beside for shard in its]
-    total, found = sum(shard.claimed for shard in shards), {}
+    total, found = sum(shard.num_records for shard in shards), {}
     report(0, total)
     for shard, result in local.run(check_shard, shards, workers, lambda done: report(min(done, total), total)):
         if isinstance(result, Failure):
@@ -89,9 +89,9 @@ def _verdict(
     shards: list[ExpectedShard],
     found: Mapping[AnyPath, ShardContents],
 ) -> Verdict:
-    """Adds up what was found in the shards of a split."""
+    """Combines the problems of a split and the results of its shards."""
     results = [found[shard.path] for shard in shards]
-    # Names in tars, and ids of other datasets, may repeat; files of a folder cannot.
+    # Names in tars and ids of TFDS datasets may repeat; names of a folder's files cannot.
     across = [] if metadata.get("images") in ("tfds", "webdataset") else _repeated(shards, results)
     if metadata and all(result.whole for result in results):
         num_bytes = sum(result.num_bytes for result in results)
@@ -129,7 +129,7 @@ def _summary(split: Split, metadata: dict[str, Any]) -> str:
 
 
 def _repeated(shards: list[ExpectedShard], results: list[ShardContents]) -> list[str]:
-    """Records whose image_id an earlier record of the split has."""
+    """Returns a line for each record that has the image_id of an earlier record of the split."""
     ids = np.concatenate([np.empty(0, np.uint64), *(result.ids for result in results)])
     numbers = np.concatenate([np.empty(0, np.int64), *(result.numbers for result in results)])
     owners = np.repeat(np.arange(len(results)), [len(result.ids) for result in results])
@@ -161,7 +161,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep.verify",
-        description="Reads a whole dataset and prints a line for everything that is broken. Exits with 0 if it is "
+        description="Reads a whole dataset and prints a line for each problem. Exits with 0 if it is "
         "sound, 1 if it is broken, 2 if it could not be checked.",
     )
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""Draws docs/pictures/data_flow.png: the model's data flow, with the names and shapes of the code itself.
+"""A drawing of the model's data flow, docs/pictures/data_flow.png, with names and shapes taken from the code.
 
 python -m docs.draw_data_flow [--output=docs/pictures/data_flow.png]
 """
@@ -22,7 +22,7 @@ DATA, MODULE, LOSS = "#eef2f7", "#cfe3ff", "#ffe2c4"
 
 
 def shapes(batch: int = 2) -> tuple[RMAE, dict[str, jax.ShapeDtypeStruct]]:
-    """The model of configs/rmae_b.py, with its region feed, and a step's outputs, both without values."""
+    """Returns the abstract model of configs/rmae_b.py, with a region feed, and the shapes of its outputs."""
     config = rmae_b.get_config().model
     config.feeding_direction = "both"
     model = nnx.eval_shape(lambda: RMAE(config, rngs=nnx.Rngs(0)))
@@ -54,13 +54,13 @@ def draw(path: Path) -> None:
         return x, y
 
     def arrow(start: tuple, end: tuple) -> None:
-        """From edge to edge of two boxes beside or above each other."""
+        """Draws an arrow between the edges of two boxes that are next to or above each other."""
         (x0, y0), (x1, y1) = start, end
         across, up = (x1 > x0) - (x1 < x0), (y1 > y0) - (y1 < y0)
         line((x0 + 0.88 * across, y0 + 0.42 * up), (x1 - 0.88 * across, y1 - 0.42 * up))
 
     def line(*points: tuple, style: str = "-") -> None:
-        """A line through points, with a head at its end."""
+        """Draws a line through points, with an arrowhead at its end."""
         axis.plot(*zip(*points, strict=True), color="black", linestyle=style, linewidth=1.2)
         axis.annotate(
             "",

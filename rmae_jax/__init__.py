@@ -1,7 +1,7 @@
 """Region-aware masked autoencoders (R-MAE, ICLR 2024) in JAX/Flax.
 
-The names below are loaded at their first use: data_prep's and the data pipeline's processes need the record schema
-alone and should not wait for JAX.
+The names below are imported at their first use, so that processes of the input pipeline, which do not need JAX, do not
+wait for its import.
 """
 
 import importlib

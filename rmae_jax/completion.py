@@ -1,4 +1,4 @@
-"""What a model completes, as images: colours and regions, with the visible patches in their places."""
+"""Completion of images and region maps by a model, with the visible patches unchanged."""
 
 import dataclasses
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from rmae_jax.model import RMAE, Mask, denormalize, normalize, region_probabilit
 from rmae_jax.model.patches import patchify, unpatchify
 from rmae_jax.model.rmae import Reconstruction
 
-GRAY = 0.55  # of hidden patches in pictures
-AREAS = (0.01, 0.9)  # of the image: smaller regions fit into a patch, larger ones are no achievement
+GRAY = 0.55  # brightness of hidden patches in pictures
+AREAS = (0.01, 0.9)  # range of a region's share of the image: smaller ones fit into a patch, larger ones are trivial
 
 
 class Region(NamedTuple):
-    """A region of label maps: where `layers[layer] == label`, and its area in pixels."""
+    """A region of an image's label maps: the pixels where `layers[layer] == label`, and their number (area)."""
 
     layer: int
     label: int
@@ -26,13 +26,13 @@ class Region(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-    """What is visible of a batch, and what a model makes of it; None where it has no such branch.
+    """A batch completed by a model; predictions of a branch that the model does not have are None.
 
     Attributes:
-      hidden: (B, H, W), the pixels of masked patches.
-      pixels: (B, H, W, 3) in 0..1, visible patches as they are.
-      regions_hidden: (B, H, W), the pixels of patches that are masked in the region maps.
-      regions: (B, K, H, W), probabilities that a pixel is in the region; visible patches as they are, 0 and 1.
+      hidden: (B, H, W), whether a pixel's patch is masked.
+      pixels: (B, H, W, 3), RGB in 0..1: predictions in masked patches, the input in visible ones.
+      regions_hidden: (B, H, W), whether a pixel's patch is masked in the region maps.
+      regions: (B, K, H, W), probabilities that a pixel is in the region; in visible patches the input, 0 or 1.
     """
 
     hidden: Bool[np.ndarray, "batch height width"]
@@ -48,20 +48,20 @@ def complete(
     mask: Mask,
     region_mask: Mask | None = None,
 ) -> Completion:
-    """Completes photographs and region maps from their visible patches.
+    """Completes images and region maps from their visible patches.
 
-    A model trained with norm_pix_loss predicts patches up to their mean and contrast: see `unnormalized` for where the
-    picture's come from. Sizes other than the model's are taken with interpolated positions.
+    A model trained with norm_pix_loss predicts patches without their mean and contrast; `unnormalized` estimates these.
+    For images of another size than the model's, positions are interpolated.
 
     Args:
-      model: any objective.
-      images: photographs.
-      maps: of 0 and 1; not looked at by the "mae" objective.
-      mask: of the images.
-      region_mask: of the maps; by default of `mask`'s permutation and the model's region_mask_ratio.
+      model: a model of any objective.
+      images: RGB images.
+      maps: region maps of 0 and 1; not used by the "mae" objective.
+      mask: the images' mask.
+      region_mask: the maps' mask; by default that of `mask`'s permutation and the model's region_mask_ratio.
 
     Raises:
-      ValueError: the size is not a multiple of the patch size, or the objective needs maps and there are none.
+      ValueError: the size is not a multiple of the patch size, or the objective needs maps and `maps` is None.
     """
     model = model.at_size(*images.shape[1:3])
     config, patch = model.config, model.config.patch_size
@@ -86,7 +86,7 @@ def complete(
 
 
 def candidate_regions(layers: UInt16[np.ndarray, "layers height width"]) -> list[Region]:
-    """The regions of an image's label maps that cover 1 to 90 % of it."""
+    """Returns the regions of an image's label maps that cover 1 to 90 % of the image."""
     low, high = (share * layers.shape[1] * layers.shape[2] for share in AREAS)
     return [
         Region(layer, label, int(area))
@@ -99,7 +99,7 @@ def candidate_regions(layers: UInt16[np.ndarray, "layers height width"]) -> list
 def repeated(
     regions: Bool[np.ndarray, "regions height width"], count: int
 ) -> Float[np.ndarray, "{count} height width"]:
-    """As many maps as a model reads: regions are repeated, as in pre-training; all maps are empty if there is none."""
+    """Repeats regions to `count` maps, as in pre-training; all maps are empty if there are no regions."""
     return np.resize(regions, (count, *regions.shape[1:])).astype(np.float32)
 
 
@@ -116,9 +116,9 @@ def unnormalized(
     hidden: Bool[np.ndarray, "batch patches"],
     patch_size: int,
 ) -> Float[np.ndarray, "batch patches pixels"]:
-    """Predictions of normalised pixels as colours, for pictures.
+    """Converts predictions of normalised pixels to colours, for pictures.
 
-    A model trained with norm_pix_loss predicts each patch up to its mean and variance, which nobody knows for a hidden
+    A model trained with norm_pix_loss predicts each patch without its mean and variance, which are unknown for a hidden
     patch. They are interpolated from the visible patches of the same image (weights 1 / distance^4), never taken from
     the truth.
     """
@@ -131,7 +131,7 @@ def unnormalized(
     colours = patches.reshape(*patches.shape[:2], -1, 3)
     mean = np.einsum("bij,bjc->bic", weights, colours.mean(axis=2))
     std = weights @ patches.std(axis=-1, keepdims=True)
-    # The prediction's own mean carries how the three colours differ; the visible patches' means say it better.
+    # The prediction's mean contains the differences of the colours, which the visible patches' means estimate better.
     detail = predicted.reshape(colours.shape)
     detail = detail - detail.mean(axis=2, keepdims=True)
     return (detail * std[..., None] + mean[:, :, None]).reshape(predicted.shape)
@@ -140,6 +140,6 @@ def unnormalized(
 def to_pixels(
     values: Shaped[np.ndarray, "*batch patches"], grid: tuple[int, int], patch_size: int
 ) -> Shaped[np.ndarray, "*batch height width"]:
-    """A value for each patch of a grid -> the same for each of its pixels."""
+    """Expands one value per patch of a grid to one value per pixel."""
     values = values.reshape(*values.shape[:-1], *grid)
     return values.repeat(patch_size, axis=-2).repeat(patch_size, axis=-1)

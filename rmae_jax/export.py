@@ -1,8 +1,8 @@
-"""Writes a checkpoint's weights for PyTorch.
+"""Exports a checkpoint's weights to PyTorch.
 
     python -m rmae_jax.export --checkpoint=RUN --format=rmae|mae|timm|transformers --output=FILE
 
-The output's name ends in .safetensors, or in .pth; for transformers it is a folder.
+The output is a file whose name ends in .safetensors or .pth; for transformers it is a folder.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 FORMATS = {
-    "rmae": "all of it, by the names of the authors' PyTorch release",
+    "rmae": "all weights, named as in the authors' PyTorch release",
     "mae": "encoder and pixel decoder, for MAE's fine-tuning, detectron2's ViTDet, mmsegmentation",
     "timm": "encoder, for timm.create_model(..., num_classes=0)",
     "transformers": "encoder and pixel decoder, for ViTMAEForPreTraining and ViTMAEModel",
@@ -18,7 +18,7 @@ FORMATS = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Exports as the arguments say."""
+    """Runs the export command."""
     parser = argparse.ArgumentParser(
         prog="python -m rmae_jax.export",
         description=__doc__,
@@ -26,13 +26,13 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run folder (newest step) or a step's folder")
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--output", required=True, type=Path, help="a new .safetensors or .pth file, or a new folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     arguments = parser.parse_args(argv)
 
-    # Imported here, so that a wrong flag is answered at once.
+    # Imported here, so that errors in flags are reported without waiting for JAX.
     from rmae_jax import interop, loading
     from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError

@@ -1,4 +1,4 @@
-"""A trained model from a run's folder, for notebooks and other programs."""
+"""Loading of a trained model from a run folder, for notebooks and other programs."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from rmae_jax.training.checkpoints import CheckpointError, load_params, newest
 
 
 def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
-    """Loads the model of a run's folder (newest step) or of one step's folder, onto the default device.
+    """Loads the model of a run folder (newest step) or of one step's folder onto the default device.
 
     Returns:
-      The model and the recipe that it was trained by.
+      The model and the recipe with which it was trained.
 
     Raises:
-      ConfigError: no run's folder.
-      CheckpointError: the run has no complete checkpoint, or it is damaged.
+      ConfigError: the folder is not that of a run.
+      CheckpointError: the run has no complete checkpoint, or the checkpoint is corrupt.
     """
     checkpoint = Path(checkpoint)
     config = recipe.load(_run(checkpoint))
@@ -31,7 +31,7 @@ def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
 
 
 def run_and_step(checkpoint: str | Path) -> tuple[Path, int]:
-    """The run's folder and the step of a checkpoint: of a run's folder (newest step) or of one step's folder.
+    """Returns the run folder and the step of a checkpoint, given a run folder (newest step) or one step's folder.
 
     Raises:
       CheckpointError: the run has no complete checkpoint.

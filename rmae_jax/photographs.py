@@ -1,4 +1,4 @@
-"""Photographs as a model reads them: resized, cropped to whole patches, with Felzenszwalb-Huttenlocher regions."""
+"""Preparation of single images for a model: resize, crop to whole patches, Felzenszwalb-Huttenlocher regions."""
 
 import dataclasses
 
@@ -10,19 +10,19 @@ from rmae_jax.data.bicubic import resize_bicubic
 from rmae_jax.data.crops import whole
 from rmae_jax.data.nearest import resize_nearest
 
-MAX_PATCHES = 4096  # of a photograph; the memory of attention grows with their square
-LONGEST_ASPECT = 2  # of a photograph; most patches of a longer one would be far from each other
-REGIONS_AT = 640  # pixels of the longer side: the size of COCO's images, for which the scales were chosen
+MAX_PATCHES = 4096  # per image; the memory of attention grows with the square of this number
+LONGEST_ASPECT = 2  # longer side over shorter side; most patches of a longer image would be far from each other
+REGIONS_AT = 640  # longer side in pixels: the size of COCO's images, for which the FH scales were chosen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Photograph:
-    """A photograph at the size at which a model reads it.
+    """A photograph, resized and cropped for a model.
 
     Attributes:
-      name: of the file.
+      name: the file's name.
       image: uint8 RGB, both sides multiples of the patch size.
-      layers: its Felzenszwalb-Huttenlocher regions at three scales, labels from 1.
+      layers: label maps of its Felzenszwalb-Huttenlocher regions at three scales, labels from 1.
     """
 
     name: str
@@ -37,19 +37,20 @@ def view(
     patch_size: int,
     longest_aspect: float = LONGEST_ASPECT,
 ) -> Photograph:
-    """Resizes the shorter side of a photograph to `image_size`, and crops its middle to whole patches.
+    """Resizes the shorter side of a photograph to `image_size`, and crops its centre to whole patches.
 
-    Regions are computed on the photograph reduced to 640 pixels (never enlarged), then resized and cropped with it.
+    Regions are computed on the photograph with its longer side reduced to 640 pixels (never enlarged), then resized and
+    cropped like the photograph.
 
     Args:
-      name: of the file.
-      pixels: uint8 RGB.
-      image_size: of the shorter side, in pixels.
-      patch_size: of the model.
-      longest_aspect: longer side over shorter side, at most; 1 crops a square.
+      name: the file's name.
+      pixels: the photograph, uint8 RGB.
+      image_size: the shorter side of the result, in pixels.
+      patch_size: the model's patch size, in pixels.
+      longest_aspect: maximum of longer side over shorter side; 1 crops a square.
 
     Raises:
-      ValueError: the size does not fit the patches.
+      ValueError: the size is not a multiple of the patch size, or gives too many patches.
     """
     check_size(image_size, patch_size)
     height, width = pixels.shape[:2]
@@ -64,7 +65,7 @@ def view(
 
 
 def check_size(image_size: int, patch_size: int) -> None:
-    """Checks that images with this shorter side consist of whole patches, and not of too many.
+    """Checks that images with this shorter side consist of whole patches, and of at most `MAX_PATCHES`.
 
     Raises:
       ValueError: they do not.
@@ -74,7 +75,7 @@ def check_size(image_size: int, patch_size: int) -> None:
         raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}; {near} is")
     patches = LONGEST_ASPECT * (image_size // patch_size) ** 2
     if patches > MAX_PATCHES:
-        raise ValueError(f"image size {image_size} may give {patches} patches; at most {MAX_PATCHES} are possible")
+        raise ValueError(f"image size {image_size} may give {patches} patches; at most {MAX_PATCHES} are allowed")
 
 
 def _reduced(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:

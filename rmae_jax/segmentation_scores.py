@@ -1,10 +1,10 @@
-"""How well a map of labels agrees with the truth."""
+"""Segmentation scores: intersection over union, boundary F, and the confusion matrix of classes."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 from scipy import ndimage
 
-BOUNDARY_TOLERANCE = 0.0075  # of the image's diagonal, as is usual for boundary F
+BOUNDARY_TOLERANCE = 0.0075  # fraction of the image's diagonal, the usual choice for boundary F
 
 
 def iou(
@@ -15,9 +15,9 @@ def iou(
     """Returns the intersection over union (Jaccard index) of two regions; nan if both are empty.
 
     Args:
-      predicted: a region.
-      truth: the region that it should be.
-      where: pixels that count; by default all.
+      predicted: the predicted region.
+      truth: the true region.
+      where: the pixels to compare; by default all.
     """
     if where is not None:
         predicted, truth = predicted & where, truth & where
@@ -26,7 +26,7 @@ def iou(
 
 
 def boundary(region: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """The pixels of a region that touch (by a side) a pixel outside of it; the image's edge is no boundary."""
+    """Returns the pixels of a region that share a side with a pixel outside of it; the image's edge is no boundary."""
     inside = ndimage.binary_erosion(region, border_value=1)
     return region & ~inside
 
@@ -36,18 +36,18 @@ def boundary_f(
     truth: Bool[np.ndarray, "height width"],
     where: Bool[np.ndarray, "height width"],
 ) -> float:
-    """The boundary F measure: the harmonic mean of precision and recall of boundary pixels.
+    """Computes the boundary F measure: the harmonic mean of precision and recall of boundary pixels.
 
-    A boundary pixel is right if one of the other boundary lies within 0.75 % of the image's diagonal of it (DAVIS
-    benchmark, Perazzi et al. 2016, section 4), at least one pixel.
+    A boundary pixel is correct if a pixel of the other boundary is at most 0.75 % of the image's diagonal away (DAVIS
+    benchmark, Perazzi et al. 2016, section 4), or one pixel if that is more.
 
     Args:
-      predicted: a region.
-      truth: the region that it should be.
-      where: boundary pixels outside of it are not asked about, but may be what one inside is matched with.
+      predicted: the predicted region.
+      truth: the true region.
+      where: the boundary pixels to score; pixels outside of it can still be matched by pixels inside.
 
     Returns:
-      0 to 1; nan where neither has a boundary pixel in `where`.
+      0 to 1; nan if neither region has a boundary pixel in `where`.
     """
     tolerance = max(1.0, BOUNDARY_TOLERANCE * float(np.hypot(*truth.shape)))
     ours, theirs = boundary(predicted), boundary(truth)
@@ -61,7 +61,7 @@ def boundary_f(
 def _matched(
     pixels: Bool[np.ndarray, "height width"], others: Bool[np.ndarray, "height width"], tolerance: float
 ) -> float:
-    """The fraction of `pixels` that have one of `others` near; 1 where there is nothing to match."""
+    """Returns the fraction of `pixels` within `tolerance` of one of `others`; 1 if there are no `pixels`."""
     if not pixels.any():
         return 1.0
     if not others.any():
@@ -72,14 +72,14 @@ def _matched(
 def confusion(
     predicted: Integer[np.ndarray, "*pixels"], truth: Integer[np.ndarray, "*pixels"], num_classes: int
 ) -> Int[np.ndarray, "{num_classes} {num_classes}"]:
-    """How many pixels of each true class (rows) got each class (columns); pixels of negative truth are left out."""
+    """Counts pixels by true class (rows) and predicted class (columns); pixels of negative truth are skipped."""
     known = truth >= 0
     pairs = truth[known].astype(np.int64) * num_classes + predicted[known]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def class_iou(counts: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, " classes"]:
-    """Intersection over union of each class; nan of classes that neither occur nor were predicted."""
+    """Computes the intersection over union of each class; nan for classes that neither occur nor are predicted."""
     right = np.diag(counts).astype(float)
     union = counts.sum(axis=0) + counts.sum(axis=1) - right
     return np.divide(right, union, out=np.full(len(right), np.nan), where=union > 0)

@@ -1,4 +1,4 @@
-"""A recipe of a few seconds, for tests that train."""
+"""Keys of a recipe that trains within seconds, for tests."""
 
 SMALL = {
     "batch_size": 4,

@@ -1,4 +1,4 @@
-"""A model small enough to be compared number by number, compiled as a whole: operation by operation takes minutes."""
+"""A model small enough for exact comparisons. It is compiled as a whole: operation by operation takes minutes."""
 
 import functools
 
@@ -12,7 +12,7 @@ from rmae_jax.model import RMAE
 
 
 def toy_config(**changes) -> ml_collections.ConfigDict:
-    """`config.model` of a recipe at toy widths, in float32."""
+    """Returns `config.model` of a recipe with toy sizes, in float32."""
     config = rmae_b.get_config().model
     toy = {
         "image_size": 32,
@@ -35,13 +35,13 @@ def toy_config(**changes) -> ml_collections.ConfigDict:
 
 @functools.cache
 def toy_model(**changes) -> RMAE:
-    """A model of these sizes with its initial weights."""
+    """Builds a toy model with initial weights."""
     return jax.jit(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))()
 
 
 @functools.cache
 def randomised(**changes) -> RMAE:
-    """A model of these sizes whose biases, norms and tokens are far from their initial values."""
+    """Builds a toy model whose biases, norms and tokens are far from their initial values."""
     graphdef, params = nnx.split(toy_model(**changes))
     leaves, tree = jax.tree.flatten(nnx.to_pure_dict(params))
     keys = jax.random.split(jax.random.key(7), len(leaves))
@@ -50,7 +50,7 @@ def randomised(**changes) -> RMAE:
 
 
 def flat(tree) -> dict[str, np.ndarray]:
-    """A module's parameters, or their gradients, by path."""
+    """Returns a module's parameters, or their gradients, by path."""
     pure = nnx.to_pure_dict(nnx.state(tree))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)

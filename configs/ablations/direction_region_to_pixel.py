@@ -1,4 +1,4 @@
-"""Ablation: the region branch feeds the pixel decoder, and not the reverse.
+"""Ablation: the region branch feeds the pixel decoder, but not the reverse.
 
 python main.py --config=configs/ablations/direction_region_to_pixel.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.feeding_direction = "region_to_pixel"
     return config

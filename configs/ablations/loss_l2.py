@@ -1,4 +1,4 @@
-"""Ablation: squared error of the maps in place of cross-entropy.
+"""Ablation: squared error of the region maps instead of cross-entropy.
 
 python main.py --config=configs/ablations/loss_l2.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.region_loss = "l2"
     return config

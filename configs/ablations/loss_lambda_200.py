@@ -1,4 +1,4 @@
-"""Ablation: the region loss weighs double.
+"""Ablation: the region loss has weight 2.
 
 python main.py --config=configs/ablations/loss_lambda_200.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.region_loss_weight = 2.0
     return config

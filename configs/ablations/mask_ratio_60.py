@@ -1,4 +1,4 @@
-"""Ablation: both mask ratios at 0.6.
+"""Ablation: both mask ratios are 0.6.
 
 python main.py --config=configs/ablations/mask_ratio_60.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.mask_ratio = 0.6
     config.model.region_mask_ratio = 0.6

@@ -1,4 +1,4 @@
-"""Ablation: an ordinary region decoder block before the expansion.
+"""Ablation: a region decoder with an ordinary block before the expansion block.
 
 python main.py --config=configs/ablations/region_decoder_2.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.region_decoder_depth = 2
     return config

@@ -1,4 +1,4 @@
-"""Ablation: K = 16 regions of an image.
+"""Ablation: K = 16 regions per image.
 
 python main.py --config=configs/ablations/regions_16.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.num_regions = 16
     return config

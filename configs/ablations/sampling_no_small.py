@@ -1,4 +1,4 @@
-"""Ablation: regions that touch a single patch are not drawn.
+"""Ablation: regions that touch only one patch are not drawn.
 
 python main.py --config=configs/ablations/sampling_no_small.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.data.min_region_patches = 2
     return config

@@ -1,4 +1,4 @@
-"""Ablation: the regions' mask drawn by itself.
+"""Ablation: the regions' mask is drawn independently of the image's.
 
 python main.py --config=configs/ablations/separate_masks.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.separate_masks = True
     return config

@@ -1,4 +1,4 @@
-"""Ablation: regions of one Felzenszwalb-Huttenlocher scale, 1500.
+"""Ablation: Felzenszwalb-Huttenlocher regions at one scale, 1500.
 
 python main.py --config=configs/ablations/source_fh_1500.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.data.region_layers = "fh_1500"
     return config

@@ -1,4 +1,4 @@
-"""Ablation: regions are COCO's panoptic segments (a dataset prepared with --regions=panoptic:FILE).
+"""Ablation: regions are COCO's panoptic segments; the dataset is prepared with --regions=panoptic:FILE.
 
 python main.py --config=configs/ablations/source_panoptic.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.data.region_layers = "panoptic"
     return config

@@ -1,4 +1,4 @@
-"""Ablation: regions are SAM's masks (a dataset prepared with --regions=sam:MASKS).
+"""Ablation: regions are SAM's masks; the dataset is prepared with --regions=sam:MASKS.
 
 python main.py --config=configs/ablations/source_sam.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.data.region_layers = "sam"
     return config

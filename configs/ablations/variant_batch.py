@@ -1,4 +1,4 @@
-"""Ablation: each region decoded alone.
+"""Ablation: each region map is decoded separately (variant "batch").
 
 python main.py --config=configs/ablations/variant_batch.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.region_variant = "batch"
     return config

@@ -1,4 +1,4 @@
-"""Ablation: the regions of an image decoded as the channels of one map.
+"""Ablation: the region maps of an image are decoded as channels of one map (variant "channel").
 
 python main.py --config=configs/ablations/variant_channel.py --workdir=RUN --config.data.path=DATASET
 """
@@ -9,7 +9,7 @@ from configs import rmae_b
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe."""
+    """Returns the recipe."""
     config = rmae_b.get_config()
     config.model.region_variant = "channel"
     return config

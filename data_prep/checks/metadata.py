@@ -1,4 +1,4 @@
-"""What lies beside the shards: TFDS files, metadata, index and lists, compared with each other."""
+"""Checks of all files except the shards: TFDS files, metadata, index and lists, compared with each other."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _FEATURES = {field.partition("/")[0] for field in records.FIELDS if field not in
 
 
 def check_tfds(folder: AnyPath, splits: Sequence[Split]) -> tuple[list[str], dict[str, Any] | None]:
-    """Problems of the files that all splits share, and what they say of each split's shard lengths."""
+    """Checks the files that all splits share; returns their problems, and the shard lengths of each split in them."""
     problems = []
     names = sorted({split.name for split in splits})
     if len(names) > 1:
@@ -36,9 +36,7 @@ def check_tfds(folder: AnyPath, splits: Sequence[Split]) -> tuple[list[str], dic
         info = json.loads(path.read_bytes())
         lengths = {split["name"]: [int(length) for length in split["shardLengths"]] for split in info["splits"]}
         if info["name"] not in names:
-            problems.append(
-                f"{path}: the dataset's name is {info['name']!r} there, but {names[0]!r} in the files' names"
-            )
+            problems.append(f"{path}: the dataset's name is {info['name']!r} there, but {names[0]!r} in the file names")
     except (OSError, ValueError, LookupError, TypeError) as error:
         return [*problems, _unreadable(path, error)], None
     gone = sorted(lengths.keys() - {split.split for split in splits})
@@ -51,16 +49,16 @@ def _unreadable(path: AnyPath, error: Exception) -> str:
     return f"{path}: is not what TFDS writes ({type(error).__name__}: {error}); copy it again"
 
 
-def check_beside(
+def check_split_files(
     split: Split, tfds_lengths: dict[str, Any] | None
 ) -> tuple[list[str], dict[str, Any], list[ExpectedShard]]:
-    """Checks everything of a split but its shards' contents.
+    """Checks everything about a split except the contents of its shards.
 
     Returns:
       Problems, the metadata (empty if it cannot be used), and the shards to check.
     """
     if split.unfinished_path.exists() and not split.metadata_path.exists():
-        again = "give the same data_prep command again to finish it"
+        again = "run the same data_prep command again to finish it"
         return [f"{split.unfinished_path}: the job that prepares {split} has not finished; {again}"], {}, []
     problems = []
     if split.unfinished_path.exists():
@@ -97,11 +95,13 @@ def _rows(index: Int64[np.ndarray, "records 3"], num_shards: int) -> list[Int64[
 
 
 def _check_counts(split: Split, metadata: dict[str, Any], tfds_lengths: dict[str, Any] | None) -> list[str]:
-    """Compares the metadata with itself, with the TFDS files and with the lists beside it."""
+    """Compares the metadata with itself, with the TFDS files and with the split's lists."""
     problems = []
     path, lengths, skipped = split.metadata_path, metadata["shard_lengths"], metadata["num_skipped"]
     if sum(lengths) != metadata["num_examples"]:
-        problems.append(f"{path}: num_examples is {metadata['num_examples']}, but shard_lengths add to {sum(lengths)}")
+        problems.append(
+            f"{path}: num_examples is {metadata['num_examples']}, but shard_lengths add up to {sum(lengths)}"
+        )
     seen = sum(lengths) + skipped
     if metadata.get("num_images", seen) != seen:
         problems.append(f"{path}: num_images is {metadata['num_images']}, but {seen} were written or skipped")
@@ -114,7 +114,7 @@ def _check_counts(split: Split, metadata: dict[str, Any], tfds_lengths: dict[str
             problems.append(f"{split.skipped_path}: lists {listed} images, but num_skipped in {path.name} is {skipped}")
     except PrepError as error:
         problems.append(str(error))
-    if "inputs_sha256" in metadata:  # other writers need not list the files that they read
+    if "inputs_sha256" in metadata:  # other writers need not list their input files
         try:
             inputs.check(split.inputs_path)
         except PrepError as error:

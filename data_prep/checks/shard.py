@@ -1,4 +1,4 @@
-"""One shard, read from its first byte to its last and compared with what the files beside it say."""
+"""Checks of one shard: every byte is read and compared with the index and the metadata."""
 
 import dataclasses
 import hashlib
@@ -14,21 +14,22 @@ from data_prep.storage.paths import AnyPath
 
 @dataclasses.dataclass(frozen=True)
 class ExpectedShard:
-    """A shard to be checked, and what the files beside it say of it.
+    """A shard to check, and what the index and the metadata state about it.
 
     Attributes:
-      path: of the shard.
+      path: path of the shard.
       first: number of its first record in the split.
       claimed: number of its records according to the metadata.
-      rows: of the index: offset of each frame and length of its data, in bytes; None if the index cannot be used.
+      rows: the shard's rows of the index: offset of each frame and length of its data, in bytes; None if the index
+        cannot be used.
       layers: names of the dataset's layers.
-      semantic: those whose numbers are classes, so that an image need not have all of them.
-      num_classes: how many classes the dataset names.
+      semantic: names of the layers whose labels are classes, so an image need not have all of them.
+      num_classes: number of classes that the dataset names.
     """
 
     path: AnyPath
     first: int
-    claimed: int
+    num_records: int
     rows: Int64[np.ndarray, "rows 2"] | None
     layers: tuple[str, ...]
     semantic: frozenset[str]
@@ -37,15 +38,15 @@ class ExpectedShard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardContents:
-    """What a shard holds.
+    """The contents of a shard, and its problems.
 
     Attributes:
-      problems: a line for each.
-      whole: every frame was read, and there are as many as the metadata says.
-      num_bytes: size of the file.
-      num_regions: counted in the label maps, for each layer; None if a map cannot be counted.
+      problems: one line per problem.
+      whole: whether every frame was read and their number is the one in the metadata.
+      num_bytes: size of the file, in bytes.
+      num_regions: number of regions in the label maps of each layer; None if a map cannot be counted.
       ids: a 64-bit digest of the image_id of each record that could be decoded.
-      numbers: of these records in the split.
+      numbers: numbers of these records in the split.
     """
 
     problems: tuple[str, ...]
@@ -57,22 +58,24 @@ class ShardContents:
 
 
 def check_shard(shard: ExpectedShard, advance: Callable[[int], None]) -> ShardContents:
-    """Reads a shard from its first byte to its last and compares it with what the index and the metadata say.
+    """Reads every byte of a shard and compares it with the index and the metadata.
 
     Args:
-      shard: what to check.
-      advance: called after each record with the number of those done.
+      shard: the shard to check.
+      advance: called after each record with the number of checked records.
     """
     return _ShardCheck(shard, advance).run()
 
 
 class _ShardCheck:
+    """The state of the check of one shard."""
+
     def __init__(self, shard: ExpectedShard, advance: Callable[[int], None]):
         self.shard = shard
         self.advance = advance
         self.problems: list[str] = []
         self.frames: list[tuple[int, int]] = []
-        self.not_read = 0  # frames that were passed over
+        self.num_skipped_frames = 0  # number of frames skipped after broken ones
         self.broken = False
         self.num_regions: Int64[np.ndarray, " layers"] | None = np.zeros(len(shard.layers), np.int64)
         self.ids: list[int] = []
@@ -94,7 +97,7 @@ class _ShardCheck:
             self._compare(np.array(self.frames, np.int64).reshape(-1, 2))
         return ShardContents(
             problems=tuple(self.problems),
-            whole=not self.broken and len(self.frames) == self.shard.claimed,
+            whole=not self.broken and len(self.frames) == self.shard.num_records,
             num_bytes=size,
             num_regions=None if self.num_regions is None else tuple(self.num_regions.tolist()),
             ids=np.array(self.ids, np.uint64),
@@ -102,21 +105,21 @@ class _ShardCheck:
         )
 
     def _check_from(self, start: int, size: int) -> int | None:
-        """Checks the frames from a byte on; returns where to go on behind a broken one, None at the end."""
+        """Checks the frames from byte `start` on; returns where to continue after a broken frame, None at the end."""
         try:
             for offset, data in tfrecord.frames(self.shard.path, start):
-                number = self.shard.first + self.not_read + len(self.frames)
+                number = self.shard.first + self.num_skipped_frames + len(self.frames)
                 self.frames.append((offset, len(data)))
                 self._check_record(number, offset, data)
                 self.advance(len(self.frames))
             return None
         except tfrecord.FrameError as error:
             self.broken = True
-            place = self.not_read + len(self.frames)
+            place = self.num_skipped_frames + len(self.frames)
             line = f"{self.shard.path}: record {self.shard.first + place} (byte {error.offset}): {error.reason}"
             rows = self.shard.rows
             if rows is None:
-                self.problems.append(f"{line}; what follows in the shard was not checked")
+                self.problems.append(f"{line}; the rest of the shard was not checked")
                 return None
             later = np.flatnonzero(rows[:, 0] > error.offset)
             present = later[rows[later, 0] < size]
@@ -124,16 +127,16 @@ class _ShardCheck:
             self.problems.append(line + (f"; {gone} more records should follow it" if gone else ""))
             if not len(present):
                 return None
-            self.not_read = int(present[0]) - len(self.frames)
+            self.num_skipped_frames = int(present[0]) - len(self.frames)
             return int(rows[present[0], 0])
 
     def _compare(self, frames: Int64[np.ndarray, "records 2"]) -> None:
-        """Compares where the frames are with the index, and their number with the metadata."""
+        """Compares the frames with the index, and their number with the metadata."""
         shard, count = self.shard, len(frames)
-        says = {"metadata": shard.claimed} | ({} if shard.rows is None else {"index": len(shard.rows)})
+        says = {"metadata": shard.num_records} | ({} if shard.rows is None else {"index": len(shard.rows)})
         for number in sorted({said for said in says.values() if said != count}):
             who = " and the ".join(name for name, said in says.items() if said == number)
-            self.problems.append(f"{shard.path}: holds {count} records, not {number} as the {who} would have it")
+            self.problems.append(f"{shard.path}: holds {count} records, not {number} as in the {who}")
         if says.get("index") != count:
             return
         different = np.flatnonzero((frames != shard.rows).any(axis=1))
@@ -160,7 +163,7 @@ class _ShardCheck:
         counts, region_problems = _count_regions(record, self.shard.layers, self.shard.semantic)
         what += region_problems
         if not -1 <= record.label < (self.shard.num_classes or np.inf):
-            what.append(f"label {record.label} is not -1 and none of the dataset's {self.shard.num_classes} classes")
+            what.append(f"label {record.label} is neither -1 nor one of the dataset's {self.shard.num_classes} classes")
         self.problems += [f"{where}, {record.image_id!r}): {one}" for one in what]
         if region_problems:
             self.num_regions = None
@@ -176,7 +179,7 @@ def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
     try:
         height, width = records.decode_image(record.image).shape[:2]
     except ValueError as error:
-        yield f"the image does not decode: {one_line(error)}"
+        yield f"the image cannot be decoded: {one_line(error)}"
         return
     if (height, width) != stated:
         yield f"the image is {height}x{width} (height x width), not {stated[0]}x{stated[1]} as the record says"
@@ -185,7 +188,7 @@ def _image_problems(record: records.Record, data: bytes) -> Iterator[str]:
 def _count_regions(
     record: records.Record, layers: Sequence[str], semantic: Set[str]
 ) -> tuple[Int64[np.ndarray, " layers"], list[str]]:
-    """Regions in each layer, which hold where there are no problems; and the problems."""
+    """Counts the regions in each layer; returns the counts, valid only without problems, and the problems."""
     counts = np.zeros(len(layers), np.int64)
     of_maps = record.region_layers
     if not all(0 <= layer < len(layers) for layer in of_maps):
@@ -213,6 +216,6 @@ def _count_regions(
 
 
 def _labels(label_map: UInt16[np.ndarray, "height width"]) -> tuple[int, Int64[np.ndarray, " gaps"]]:
-    """The highest label, and those below it that no pixel has."""
+    """Returns the highest label, and the labels below it that no pixel has."""
     counts = np.bincount(label_map.reshape(-1), minlength=1)
     return len(counts) - 1, np.flatnonzero(counts[1:] == 0) + 1

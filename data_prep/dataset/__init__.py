@@ -1,6 +1,6 @@
-"""The dataset's format: records, TFRecord files, index, metadata. The one reader and writer of each.
+"""The dataset's format: the one reader and writer of records, TFRecord files, index and metadata.
 
-A dataset's folder holds, for each split:
+A dataset's folder contains, for each split:
 
     NAME-SPLIT.tfrecord-00000-of-00064   the shards
     NAME-SPLIT.index.npy                 int64 (N, 3): shard, offset of the frame, length of the data
@@ -8,5 +8,5 @@ A dataset's folder holds, for each split:
     NAME-SPLIT.skipped.jsonl             a line for each skipped image: image_id, reason
     NAME-SPLIT.inputs.jsonl              a line for each input file: [name, bytes, modification time]
 
-beside the features.json and dataset_info.json that make it a TFDS dataset.
+It also contains features.json and dataset_info.json, which make it a TFDS dataset.
 """

@@ -13,12 +13,12 @@ from data_prep.storage.paths import read_range
 
 
 def read_index(split: Split, num_shards: int) -> Int64[np.ndarray, "records 3"]:
-    """Maps the offset index, or reads it from an object store.
+    """Memory-maps the offset index, or reads it from an object store.
 
-    Its columns are shard, offset of the frame and length of the data, both in bytes, of each record.
+    Its columns are, for each record: the shard, the offset of the frame and the length of the data, both in bytes.
 
     Raises:
-      DatasetError: the file is missing or damaged, or its rows are not in the order of the shards.
+      DatasetError: the file is missing or corrupt, or its rows are not in the order of the shards.
     """
     try:
         if isinstance(split.index_path, Path):
@@ -28,10 +28,10 @@ def read_index(split: Split, num_shards: int) -> Int64[np.ndarray, "records 3"]:
                 index = np.load(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise DatasetError(f"{split.index_path}: missing; copy it again") from error
-    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # of its header
+    except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:  # the last two: from its header
         raise DatasetError(f"{split.index_path}: cannot be read ({one_line(error)}); copy it again") from error
     if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 3:
-        raise DatasetError(f"{split.index_path}: an index is int64 (records, 3), not {index.dtype} {index.shape}")
+        raise DatasetError(f"{split.index_path}: the index must be int64 (records, 3), not {index.dtype} {index.shape}")
     impossible = (index < 0).any(axis=1) | (index[:, 0] >= num_shards)
     impossible[1:] |= np.diff(index[:, 0]) < 0
     if impossible.any():
@@ -48,7 +48,7 @@ def read_record(split: Split, num_shards: int, index: Int64[np.ndarray, "records
     """Reads one record and checks its crc.
 
     Raises:
-      DatasetError: the record or its shard is damaged or missing; names both.
+      DatasetError: the record or its shard is corrupt or missing; the message names both.
     """
     shard, offset, length = index[number].tolist()
     path = split.shard_path(shard, num_shards)

@@ -1,4 +1,4 @@
-"""The files that a split was made from: listed beside it, so that a later run can say which of them changed."""
+"""The list of a split's input files, saved with the split so that a later run can report which of them changed."""
 
 import datetime
 import hashlib
@@ -12,12 +12,12 @@ from data_prep.storage.paths import AnyPath
 
 
 class Input(NamedTuple):
-    """A file that a dataset is made from, and how to notice that it changed.
+    """An input file of a dataset, with what reveals that the file has changed.
 
     Attributes:
-      name: path of the file, below the folder that it was found in where there is one.
-      size: in bytes; -1 if the file is not there.
-      modified: time of the last change, in nanoseconds since 1970.
+      name: path of the file, relative to the folder that was searched, if any.
+      size: size in bytes; -1 if the file does not exist.
+      modified: modification time, in nanoseconds since 1970.
     """
 
     name: str
@@ -31,10 +31,10 @@ def write(inputs: Iterable[Input], out: BinaryIO) -> None:
 
 
 def read(path: AnyPath) -> Iterator[Input]:
-    """Reads what `write` wrote.
+    """Yields the files of a list that `write` wrote.
 
     Raises:
-      FileNotFoundError: there is no such list.
+      FileNotFoundError: the list does not exist.
     """
     with path.open("rb") as lines:
         for line in lines:
@@ -42,7 +42,7 @@ def read(path: AnyPath) -> Iterator[Input]:
 
 
 def check(path: AnyPath) -> None:
-    """Reads the list of a finished split.
+    """Checks the list of a finished split.
 
     Raises:
       DatasetError: the file is missing, or a line is malformed; names the first such line.
@@ -56,7 +56,7 @@ def check(path: AnyPath) -> None:
 
 
 def digest(inputs: Iterable[Input]) -> str:
-    """SHA-256 of names and sizes; without the times, which differ between copies of the same files."""
+    """Returns the SHA-256 of names and sizes, without the times, which differ between copies of the same files."""
     sha = hashlib.sha256()
     for entry in inputs:
         sha.update(f"{entry.name}\0{entry.size}\n".encode(errors="surrogateescape"))
@@ -64,12 +64,12 @@ def digest(inputs: Iterable[Input]) -> str:
 
 
 def difference(before: Iterable[Input], now: Iterable[Input]) -> str | None:
-    """Names the first file that differs, and in what; None if none does."""
+    """Describes the first file that differs; None if none does."""
     before, now = iter(before), iter(now)
     for earlier, entry in itertools.zip_longest(before, now):
         if earlier != entry:
             break
-    else:  # both are in order: nothing has to be kept
+    else:  # equal lists are compared without being held in memory
         return None
     before, now = itertools.chain(filter(None, (earlier,)), before), itertools.chain(filter(None, (entry,)), now)
     before, now = {entry.name: entry for entry in before}, {entry.name: entry for entry in now}

@@ -9,6 +9,16 @@ from data_prep.storage.paths import AnyPath
 
 
 def read_json_lines(path: AnyPath, is_entry: Callable[[object], bool], what: str) -> Iterator[Any]:
+    """Yields the JSON value of each line of a file.
+
+    Args:
+      path: the file.
+      is_entry: returns whether a value has the expected form.
+      what: describes the expected form in the error message.
+
+    Raises:
+      DatasetError: the file cannot be read, or a line is malformed; names the first such line.
+    """
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):

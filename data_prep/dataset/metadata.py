@@ -1,4 +1,4 @@
-"""The metadata of a split, and the report of its skipped images."""
+"""The metadata of a split, and the list of its skipped images."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ REMEDY = "restore it from a copy, or run data_prep again with --overwrite"
 
 
 def read_metadata(split: Split) -> dict[str, Any]:
-    """Reads a finished split's metadata, and checks what every reader needs: layers and shard_lengths.
+    """Reads a finished split's metadata, and checks the keys that every reader needs: layers and shard_lengths.
 
     `metadata_problems` checks everything else.
 
@@ -22,15 +22,14 @@ def read_metadata(split: Split) -> dict[str, Any]:
     path = split.metadata_path
     try:
         metadata = json.loads(path.read_bytes())
+        if not isinstance(metadata, dict):
+            raise ValueError("not a JSON object")
         missing = {"layers", "shard_lengths"} - metadata.keys()
-        identity = metadata.get("name", split.name), metadata.get("split", split.split)
-        if identity != (split.name, split.split):
-            raise ValueError(f"it is of the split {'-'.join(map(str, identity))}")
     except FileNotFoundError as error:
         raise DatasetError(
             f"{path}: missing, so {split} is unfinished; run the same data_prep command again"
         ) from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: the metadata cannot be read ({one_line(error)}); {REMEDY}") from error
     if missing:
         raise DatasetError(f"{path}: the metadata lacks {', '.join(sorted(missing))}; {REMEDY}")
@@ -38,7 +37,7 @@ def read_metadata(split: Split) -> dict[str, Any]:
 
 
 def read_complete_metadata(split: Split) -> dict[str, Any]:
-    """Reads a finished split's metadata; every key that data_prep writes must be there.
+    """Reads a finished split's metadata, and checks every key that data_prep writes.
 
     Raises:
       DatasetError: as `read_metadata`, or `metadata_problems` finds a problem.
@@ -51,22 +50,29 @@ def read_complete_metadata(split: Split) -> dict[str, Any]:
 
 
 def finished_metadata(split: Split) -> dict[str, Any] | None:
-    """Reads a split's metadata; None if the split is not finished.
+    """Reads a split's metadata; returns None if the split is not finished.
 
     Raises:
-      DatasetError: as `read_metadata`.
+      DatasetError: as for `read_metadata`, or the metadata belongs to another split.
     """
-    return read_metadata(split) if split.metadata_path.exists() else None
+    if not split.metadata_path.exists():
+        return None
+    metadata = read_metadata(split)
+    identity = metadata.get("name"), metadata.get("split")
+    if identity != (split.name, split.split):
+        what = f"it belongs to the split {'-'.join(map(str, identity))}"
+        raise DatasetError(f"{split.metadata_path}: the metadata cannot be used ({what}); {REMEDY}")
+    return metadata
 
 
 def metadata_problems(split: Split, metadata: object) -> list[str]:
-    """What is missing from metadata, or is of the wrong kind."""
+    """Returns a description of each key that is missing from the metadata or has a value of the wrong kind."""
     if not isinstance(metadata, dict):
         return ["not a JSON object"]
     problems = []
     for key, expected in (("name", split.name), ("split", split.split)):
         if metadata.get(key) != expected:
-            problems.append(f"{key} is {metadata.get(key)!r}, not {expected!r} as the file's name says")
+            problems.append(f"{key} is {metadata.get(key)!r}, not {expected!r} as in the file name")
     for key in ("num_examples", "num_skipped", "num_bytes"):
         if not _is_count(metadata.get(key)):
             problems.append(f"{key} is {metadata.get(key)!r}, not a count")
@@ -75,9 +81,9 @@ def metadata_problems(split: Split, metadata: object) -> list[str]:
             problems.append(f"{key} is not a list of counts")
     layers = metadata.get("layers")
     if not (isinstance(layers, list) and all(isinstance(one, dict) and _is_text(one.get("name")) for one in layers)):
-        problems.append("layers is not a list of layers with a name each")
+        problems.append("layers is not a list of named layers")
     elif len({layer["name"] for layer in layers}) < len(layers):
-        problems.append("layers of the same name")
+        problems.append("two layers have the same name")
     elif isinstance(metadata.get("num_regions"), list) and len(metadata["num_regions"]) != len(layers):
         problems.append(f"num_regions has {len(metadata['num_regions'])} counts for {len(layers)} layers")
     classes = metadata.get("classes", [])
@@ -87,10 +93,10 @@ def metadata_problems(split: Split, metadata: object) -> list[str]:
 
 
 def read_skipped(split: Split) -> Iterator[dict[str, str]]:
-    """Reads the list of images left out: image_id and reason of each.
+    """Reads the list of skipped images: image_id and reason of each.
 
     Raises:
-      DatasetError: the file is missing, or a line is not what it should be; names the first such line.
+      DatasetError: the file is missing, or a line is malformed; names the first such line.
     """
 
     def is_entry(line: object) -> bool:

@@ -1,4 +1,4 @@
-"""The record: one photograph with its region maps. The one contract between data_prep and training.
+"""The record: one image with its label maps. Records are the only contract between data_prep and training.
 
 A record is stored as a serialised `tf.train.Example` with these features:
 
@@ -9,8 +9,8 @@ A record is stored as a serialised `tf.train.Example` with these features:
     regions/value  bytes      zlib of little-endian uint16 label maps, C order; 0 = no region
     num_regions    int64[S]   regions per label map; they are numbered 1..n, or by 1 + class in a layer of the method
                               "semantic"
-    region_layers  int64[S]   which of the dataset's named layers each label map belongs to, ascending; where another
-                              writer leaves it out, map s belongs to layer s
+    region_layers  int64[S]   which of the dataset's named layers each label map belongs to, ascending; if another
+                              writer omits it, map s belongs to layer s
     label          int64      class for probes, -1 if none
 """
 
@@ -39,17 +39,17 @@ OPTIONAL_FIELDS = frozenset(("region_layers",))
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One photograph and its region maps.
+    """One image and its label maps.
 
     Attributes:
       image: JPEG bytes.
       image_id: path below the image folder, or the source's own id.
-      height: of the decoded image, in pixels.
-      width: of the decoded image, in pixels.
+      height: height of the decoded image, in pixels.
+      width: width of the decoded image, in pixels.
       region_layers: for each of the S label maps, the index of the dataset's layer that it belongs to, ascending.
-        Masks that overlap take several maps of one layer; an image without regions has none.
-      packed_regions: zlib of the label maps, see `pack_regions`.
-      num_regions: regions in each label map.
+        Overlapping masks need several maps of one layer; an image without regions has none.
+      packed_regions: the label maps, compressed by `pack_regions`.
+      num_regions: number of regions in each label map.
       label: class index, -1 if the image has none.
     """
 
@@ -64,17 +64,17 @@ class Record:
 
     @cached_property
     def regions(self) -> UInt16[np.ndarray, "maps height width"]:
-        """The label maps, unpacked at the first use.
+        """The label maps, decompressed on first use.
 
         Raises:
-          ValueError: the packed bytes are damaged or do not fit the shape.
+          ValueError: the packed bytes are corrupt or do not fit the shape.
         """
         shape = (len(self.region_layers), self.height, self.width)
         try:
             maps = np.frombuffer(zlib_ng.decompress(self.packed_regions, bufsize=2 * int(np.prod(shape)) + 1), "<u2")
             return maps.reshape(shape)
         except (zlib_ng.error, ValueError) as error:
-            raise ValueError(f"record {self.image_id}: damaged region maps: {error}") from error
+            raise ValueError(f"record {self.image_id}: corrupt region maps: {error}") from error
 
 
 def pack_regions(maps: UInt16[np.ndarray, "maps height width"]) -> bytes:
@@ -83,7 +83,7 @@ def pack_regions(maps: UInt16[np.ndarray, "maps height width"]) -> bytes:
 
 
 def decode_image(jpeg: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """Decodes a record's JPEG to RGB. Regions are computed on, and training reads, these very pixels.
+    """Decodes a record's JPEG to RGB. Regions are computed on exactly the pixels that training reads.
 
     Raises:
       ValueError: the bytes are not a complete JPEG.
@@ -108,7 +108,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """Parses a serialised record; the image and the regions stay packed until they are asked for.
+    """Parses a serialised record; the image and the regions stay compressed until they are used.
 
     Raises:
       ValueError: the bytes are not a `tf.train.Example` or lack a field of the schema.
@@ -126,7 +126,7 @@ def decode(data: bytes) -> Record:
         if "region_layers" in feature:
             region_layers = tuple(feature["region_layers"].int64_list.value)
             if len(region_layers) != num_maps:
-                raise ValueError(f"{len(region_layers)} region_layers of {num_maps} label maps")
+                raise ValueError(f"{len(region_layers)} region_layers for {num_maps} label maps")
         return Record(
             image=feature["image"].bytes_list.value[0],
             image_id=feature["image_id"].bytes_list.value[0].decode(),
@@ -142,17 +142,17 @@ def decode(data: bytes) -> Record:
 
 
 def stated_size(data: bytes) -> tuple[int, int]:
-    """Height and width as the features of these names state them: `decode` reads regions/shape.
+    """Returns the values of the features height and width, -1 if missing; `decode` uses regions/shape instead.
 
     Args:
-      data: of a record that can be decoded.
+      data: a serialised record that can be decoded.
     """
     feature = Example.FromString(data).features.feature
     return tuple((*feature[side].int64_list.value, -1)[0] for side in ("height", "width"))
 
 
 def _example_class() -> type[message.Message]:
-    """The message class of `tf.train.Example`, built from its published field numbers without TensorFlow."""
+    """Builds the message class of `tf.train.Example` from its published field numbers, without TensorFlow."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="rmae/example.proto", package="tensorflow", syntax="proto3")
 

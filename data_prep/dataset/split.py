@@ -1,4 +1,4 @@
-"""The splits of a dataset's folder, and where the files of each are."""
+"""The splits in a dataset's folder, and the paths of their files."""
 
 import dataclasses
 import re
@@ -6,20 +6,20 @@ import re
 from data_prep.errors import DatasetError
 from data_prep.storage.paths import AnyPath
 
-MAKE_DATASET = "make a dataset with `python -m data_prep --images=DIR --output=DATASET`"
+MAKE_DATASET = "create a dataset with `python -m data_prep --images=DIR --output=DATASET`"
 _SPLIT_FILE = re.compile(
-    r"(\w+)-(\w+)\.(?:json|index\.npy|skipped\.jsonl|inputs\.jsonl|tfrecord-.*)|\.(\w+)-(\w+)\.unfinished"
+    r"([^.].*)-(\w+)\.(?:json|index\.npy|skipped\.jsonl|inputs\.jsonl|tfrecord-.*)|\.(.+)-(\w+)\.unfinished"
 )
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Split:
-    """One split of a dataset: where its files are, see `data_prep.dataset`.
+    """One split of a dataset and the paths of its files, which `data_prep.dataset` lists.
 
     Attributes:
-      folder: of the dataset.
-      name: of the dataset.
-      split: of the dataset.
+      folder: the dataset's folder.
+      name: the dataset's name.
+      split: the split's name.
     """
 
     folder: AnyPath
@@ -31,40 +31,40 @@ class Split:
 
     @property
     def metadata_path(self) -> AnyPath:
-        """The metadata. Written last: a split that has metadata is finished."""
+        """Path of the metadata, which is written last: a split that has metadata is finished."""
         return self.folder / f"{self}.json"
 
     @property
     def index_path(self) -> AnyPath:
-        """The index of record offsets."""
+        """Path of the index of record offsets."""
         return self.folder / f"{self}.index.npy"
 
     @property
     def skipped_path(self) -> AnyPath:
-        """The report of skipped images."""
+        """Path of the list of skipped images."""
         return self.folder / f"{self}.skipped.jsonl"
 
     @property
     def inputs_path(self) -> AnyPath:
-        """The list of input files."""
+        """Path of the list of input files."""
         return self.folder / f"{self}.inputs.jsonl"
 
     @property
     def unfinished_path(self) -> AnyPath:
-        """The scratch folder of a job that has not finished."""
+        """Path of the scratch folder of a job that has not finished."""
         return self.folder / f".{self}.unfinished"
 
     def shard_files(self) -> list[AnyPath]:
-        """The shards that exist, whatever their number."""
+        """Returns the paths of all existing shards, whatever their number."""
         return sorted(self.folder.glob(f"{self}.tfrecord-*"))
 
     def shard_path(self, shard: int, num_shards: int) -> AnyPath:
-        """One shard, named as in TFDS."""
+        """Returns the path of one shard, named as in TFDS."""
         return self.folder / f"{self}.tfrecord-{shard:05d}-of-{num_shards:05d}"
 
 
 def find_splits(folder: AnyPath) -> list[Split]:
-    """Returns every split that the folder has a file of, finished or not, sorted.
+    """Returns every split of which the folder has a file, finished or not, sorted.
 
     Raises:
       DatasetError: the folder does not exist, or contains no file of a dataset.
@@ -78,7 +78,7 @@ def find_splits(folder: AnyPath) -> list[Split]:
 
 
 def choose_splits(splits: list[Split], split: str) -> list[Split]:
-    """Returns the splits of one name: several if the folder contains several datasets.
+    """Returns the splits with this name: several if the folder contains several datasets.
 
     Raises:
       DatasetError: there is no such split; the message lists the existing ones.
@@ -91,7 +91,7 @@ def choose_splits(splits: list[Split], split: str) -> list[Split]:
 
 
 def choose_split(folder: AnyPath, split: str) -> Split:
-    """Returns the one split of this name in a folder.
+    """Returns the only split with this name in a folder.
 
     Raises:
       DatasetError: there is none, or several datasets share the folder.
@@ -99,5 +99,5 @@ def choose_split(folder: AnyPath, split: str) -> Split:
     chosen = choose_splits(find_splits(folder), split)
     if len(chosen) > 1:
         names = ", ".join(one.name for one in chosen)
-        raise DatasetError(f"{folder}: several datasets with a split {split!r}: {names}; give each a folder")
+        raise DatasetError(f"{folder}: several datasets with a split {split!r}: {names}; give each a folder of its own")
     return chosen[0]

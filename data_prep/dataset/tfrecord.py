@@ -21,8 +21,8 @@ class FrameError(ValueError):
     """A frame that cannot be read.
 
     Attributes:
-      offset: of the frame's first byte in the file.
-      reason: what is wrong with it.
+      offset: offset of the frame's first byte in the file.
+      reason: description of the problem.
     """
 
     def __init__(self, offset: int, reason: str):
@@ -31,7 +31,7 @@ class FrameError(ValueError):
 
 
 def frame(data: bytes) -> bytes:
-    """Frames one record's bytes."""
+    """Returns the frame of one record's bytes."""
     header = struct.pack("<Q", len(data))
     return header + _masked_crc(header) + data + _masked_crc(data)
 
@@ -40,15 +40,15 @@ def unframe(framed: bytes) -> bytes:
     """Returns the data of exactly one frame.
 
     Raises:
-      ValueError: the frame is cut short, or a length or a crc does not match.
+      ValueError: the frame is truncated, or a length or a crc does not match.
     """
     if len(framed) < FRAMING_BYTES:
         raise ValueError(f"truncated: {len(framed)} bytes are less than a frame")
     data = framed[HEADER_BYTES:-FOOTER_BYTES]
     if _data_length(framed[:HEADER_BYTES]) != len(data):
-        raise ValueError("the length is damaged (crc mismatch)")
+        raise ValueError("the length is corrupt (crc mismatch)")
     if _masked_crc(data) != framed[-FOOTER_BYTES:]:
-        raise ValueError("the data is damaged (crc mismatch)")
+        raise ValueError("the data is corrupt (crc mismatch)")
     return data
 
 
@@ -56,15 +56,15 @@ def frames(path: AnyPath, start: int = 0, skip: int = 0) -> Iterator[tuple[int, 
     """Reads the frames of a file one after the other.
 
     Args:
-      path: of the file.
-      start: byte of the first frame.
-      skip: number of frames whose data is not read.
+      path: the TFRecord file.
+      start: offset of the first frame, in bytes.
+      skip: number of frames to skip without reading their data.
 
     Yields:
       The offset of each frame, in bytes, and its data.
 
     Raises:
-      FrameError: a frame is cut short, or a length or a crc does not match.
+      FrameError: a frame is truncated, or a length or a crc does not match.
       OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -75,7 +75,7 @@ def frames(path: AnyPath, start: int = 0, skip: int = 0) -> Iterator[tuple[int, 
                 header = file.read(HEADER_BYTES)
                 end = offset + _data_length(header) + FRAMING_BYTES
                 if end > size:
-                    raise ValueError(f"cut short: {size - offset} bytes of {end - offset}")
+                    raise ValueError(f"truncated: {size - offset} bytes of {end - offset}")
                 data = None if number < skip else unframe(header + file.read(end - offset - len(header)))
             except ValueError as error:
                 raise FrameError(offset, str(error)) from error
@@ -90,7 +90,7 @@ def _data_length(header: bytes) -> int:
     if len(header) < HEADER_BYTES:
         raise ValueError(f"truncated: {len(header)} bytes are less than a frame")
     if _masked_crc(header[:8]) != header[8:]:
-        raise ValueError("the length is damaged (crc mismatch)")
+        raise ValueError("the length is corrupt (crc mismatch)")
     return struct.unpack("<Q", header[:8])[0]
 
 

@@ -1,4 +1,4 @@
-"""The files that make a folder of shards a dataset: index, skipped images, TFDS files, metadata."""
+"""Writer of the files that turn a folder of shards into a dataset: index, skipped images, TFDS files, metadata."""
 
 import json
 import re
@@ -11,15 +11,15 @@ import numpy as np
 from data_prep.dataset import inputs
 from data_prep.dataset.inputs import Input
 from data_prep.dataset.metadata import finished_metadata
+from data_prep.dataset.shard_report import Report
 from data_prep.dataset.split import Split
 from data_prep.errors import PrepError
-from data_prep.shards import Report
 from data_prep.storage.atomic_write import atomic_folder, atomic_write
 from data_prep.storage.paths import AnyPath, file_lock, file_statuses
 
 
-def lacking(split: Split, metadata: dict[str, Any]) -> str | None:
-    """What a finished split lacks: a file that is not there, or shards that are cut short; None if nothing."""
+def missing_part(split: Split, metadata: dict[str, Any]) -> str | None:
+    """Describes what a finished split lacks, a missing file or the bytes of truncated shards; None if nothing."""
     shards = len(metadata["shard_lengths"])
     beside = [split.index_path, split.skipped_path, split.inputs_path]
     names = [path.name for path in (*beside, *(split.shard_path(shard, shards) for shard in range(shards)))]
@@ -29,7 +29,7 @@ def lacking(split: Split, metadata: dict[str, Any]) -> str | None:
         return f"{gone} is missing"
     num_bytes = sum(status.st_size for status in statuses[len(beside) :])
     if num_bytes != metadata["num_bytes"]:
-        return f"its shards have {num_bytes} bytes in place of {metadata['num_bytes']}"
+        return f"its shards have {num_bytes} bytes instead of {metadata['num_bytes']}"
     return None
 
 
@@ -40,14 +40,14 @@ def finish(
     num_examples: int,
     reports: Iterable[Report],
 ) -> dict[str, Any]:
-    """Writes everything beside the shards, the metadata last; holds one report at a time.
+    """Writes all files of a split except the shards, the metadata last; holds one report in memory at a time.
 
     Args:
-      place: of the split; temporary files go to its folder of an unfinished job.
-      metadata: name, split, layers and whatever else describes how the split was made.
-      files_read: the files that it was made from.
-      num_examples: records of all shards together.
-      reports: of each shard, in order.
+      place: the split's paths; temporary files go to its `unfinished_path`.
+      metadata: name, split, layers and everything else that describes how the split was created.
+      files_read: the split's input files.
+      num_examples: number of records in all shards.
+      reports: the report of each shard, in order.
 
     Returns:
       The metadata as written: with shard_lengths, num_examples, num_skipped, num_bytes and, for each layer,
@@ -79,11 +79,13 @@ def finish(
             ]
     with atomic_write(place.inputs_path, scratch) as out:
         inputs.write(files_read, out)
-    with _only_writer(output):
+    with _folder_lock(output):
         others = finished_splits(output, besides=place)
         foreign = next((other["name"] for other in others if other["name"] != place.name), None)
         if foreign is not None:
-            raise PrepError(f"{output} holds the dataset {foreign!r} since this job began; give another --output")
+            raise PrepError(
+                f"{output} has received the dataset {foreign!r} since this job began; give another --output"
+            )
         write_tfds(output, scratch, [*others, metadata])
         with atomic_write(place.metadata_path, scratch) as out:
             out.write(json.dumps(metadata, indent=2).encode() + b"\n")
@@ -91,9 +93,9 @@ def finish(
 
 
 def rewrite_tfds(place: Split) -> None:
-    """Writes features.json and dataset_info.json for the splits that are there; deletes them if there are none."""
+    """Writes features.json and dataset_info.json for the finished splits; deletes both files if there are none."""
     output, scratch = place.folder, place.unfinished_path
-    with _only_writer(output):
+    with _folder_lock(output):
         splits = finished_splits(output)
         if splits:
             write_tfds(output, scratch, splits)
@@ -102,16 +104,16 @@ def rewrite_tfds(place: Split) -> None:
                 (output / name).unlink(missing_ok=True)
 
 
-def _only_writer(output: AnyPath) -> AbstractContextManager[None]:
-    """Jobs that finish two splits at the same time write the files that the splits share one after the other."""
+def _folder_lock(output: AnyPath) -> AbstractContextManager[None]:
+    """Locks the dataset's folder, so that jobs that finish at the same time write the shared files in turn."""
     return file_lock(output, wait=True)
 
 
 def finished_splits(output: AnyPath, besides: Split | None = None) -> list[dict[str, Any]]:
-    """Metadata of every finished split in a dataset's folder, or of all but one.
+    """Returns the metadata of every finished split in a dataset's folder, except `besides`.
 
     Raises:
-      PrepError: one is damaged.
+      PrepError: the metadata of a split is corrupt.
     """
     matches = [re.fullmatch(r"(\w+)-(\w+)\.json", path.name) for path in output.glob("*-*.json")]
     splits = sorted(Split(output, *match.groups()) for match in matches if match is not None)
@@ -120,10 +122,10 @@ def finished_splits(output: AnyPath, besides: Split | None = None) -> list[dict[
 
 
 def write_tfds(output: AnyPath, scratch: AnyPath, splits: Sequence[dict[str, Any]]) -> None:
-    """Writes features.json and dataset_info.json for these splits; needs no TensorFlow."""
-    import tensorflow_datasets as tfds  # here: workers need not wait for it
+    """Writes features.json and dataset_info.json for the given splits; needs no TensorFlow."""
+    import tensorflow_datasets as tfds  # imported here: workers need not wait for it
 
-    # A tensor with several unknown dimensions is what TFDS stores as regions/shape and regions/value.
+    # TFDS stores a tensor with several unknown dimensions as regions/shape and regions/value.
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),

@@ -1,6 +1,6 @@
-"""Shards written by Apache Beam, on whatever machines its runner has; all must see the same files.
+"""The Apache Beam engine, which writes shards on the machines of a Beam runner.
 
-These lie in folders that the machines share, or in an object store.
+All machines must see the same files, in folders that they share or in an object store.
 """
 
 import pickle
@@ -19,11 +19,11 @@ POLL_SECONDS = 2
 
 
 def require(options: Sequence[str]) -> None:
-    """Makes sure that Beam is there and takes the options, before anything is written.
+    """Checks that Beam is installed and accepts the options, before anything is written.
 
     Raises:
-      PrepError: it is not installed.
-      SystemExit: an option has a wrong value; Beam has printed which.
+      PrepError: Beam is not installed.
+      SystemExit: an option has a wrong value; Beam has printed which one.
     """
     try:
         import apache_beam  # noqa: F401
@@ -34,16 +34,16 @@ def require(options: Sequence[str]) -> None:
 
 
 def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callable[[int], None]) -> Outcomes:
-    """Writes shards in a Beam pipeline; yields each with its outcome when the pipeline has ended.
+    """Writes shards in a Beam pipeline; yields each with its outcome after the pipeline has ended.
 
-    The pipeline carries only the places of work items in a file of the job's scratch folder, so that its graph stays
-    small; results come back through the shards' reports. A work item that fails is tried again and then reported,
-    and does not end the pipeline.
+    The work items are saved in a file of the job's scratch folder, and the pipeline carries only their offsets in it,
+    so its graph stays small. Results come back through the shards' reports. A work item that fails is retried and then
+    reported; it does not end the pipeline.
 
     Args:
       pending: the work items.
-      options: of Beam's command line, such as --runner=DataflowRunner.
-      progress: called now and then with the number of images in finished shards.
+      options: options of Beam's command line, such as --runner=DataflowRunner.
+      progress: called from time to time with the number of images in finished shards.
 
     Raises:
       PrepError: the pipeline failed as a whole.
@@ -55,18 +55,21 @@ def write_all(pending: Sequence[Shard], options: Sequence[str], progress: Callab
 
     items = _save(pending)
     try:
-        with _watched(pending, progress), apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+        with (
+            _progress_thread(pending, progress),
+            apache_beam.Pipeline(options=PipelineOptions(list(options))) as pipeline,
+        ):
             places = pipeline | "work items" >> apache_beam.Create(items)
             _ = places | "spread" >> apache_beam.Reshuffle() | "write shards" >> apache_beam.Map(_write)
-    except Exception as error:  # each runner has its own
-        *_, message = str(error).strip().splitlines() or [type(error).__name__]  # behind a traceback
+    except Exception as error:  # each runner has its own exceptions
+        *_, message = str(error).strip().splitlines() or [type(error).__name__]  # the last line follows a traceback
         raise PrepError(f"the Beam pipeline failed: {message}; the same command resumes") from error
     for shard in pending:
         yield shard, shards.finished(shard) or _failure(shard)
 
 
 def _save(pending: Sequence[Shard]) -> list[tuple[str, int, int]]:
-    """Writes the work items to a file in the scratch folder; returns path, offset and size of each."""
+    """Writes the work items to a file in the scratch folder; returns the path, offset and size of each."""
     scratch = pending[0].scratch
     for earlier in scratch.glob("*.failure"):
         earlier.unlink()
@@ -80,7 +83,7 @@ def _save(pending: Sequence[Shard]) -> list[tuple[str, int, int]]:
 
 
 def _write(item: tuple[str, int, int]) -> None:
-    """What a Beam worker does with the place of a work item."""
+    """Runs in a Beam worker: reads a work item from its path, offset and size, and writes the shard."""
     path, offset, size = item
     shard = pickle.loads(read_range(parse_path(path), offset, size))
     outcome = attempt(shard, advance=lambda done: None)
@@ -97,12 +100,12 @@ def _failure(shard: Shard) -> Failure:
     try:
         return Failure(_failure_path(shard).read_text())
     except FileNotFoundError:
-        return Failure("the pipeline ended without it")
+        return Failure("the pipeline ended without writing it")
 
 
 @contextmanager
-def _watched(pending: Sequence[Shard], progress: Callable[[int], None]) -> Iterator[None]:
-    """Reports progress from a thread while the pipeline runs: it tells nothing until its end."""
+def _progress_thread(pending: Sequence[Shard], progress: Callable[[int], None]) -> Iterator[None]:
+    """Reports progress from a thread while the pipeline runs, since Beam reports nothing until its end."""
     ended = threading.Event()
 
     def watch():

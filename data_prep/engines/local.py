@@ -1,4 +1,4 @@
-"""Work items done by processes of this machine."""
+"""The local engine, which runs work items in processes of this machine."""
 
 import multiprocessing
 import os
@@ -21,20 +21,20 @@ POLL_SECONDS = 0.2
 def run(
     task: Task, items: Sequence[Item], workers: int, progress: Callable[[int], None]
 ) -> Iterator[tuple[Item, Any | Failure]]:
-    """Does work items in `workers` processes, in this one if it is 1; yields each with its outcome when it is done.
+    """Runs work items in `workers` processes (in this one if it is 1); yields each with its outcome when finished.
 
-    A worker that dies is replaced, and its item is tried again; an item whose workers die each time has a `Failure` for
-    its outcome. When the caller stops listening, is interrupted or dies (SIGKILL included), the workers end at once.
+    A worker that dies is replaced, and its item is retried; an item whose workers die each time has a `Failure` as its
+    outcome. When the caller closes the iterator, is interrupted or dies (SIGKILL included), the workers end at once.
 
     Args:
-      task: what to do with an item, a function of a module: called with the item, and a function to call after each
-        image with the number of the item's images that are done; its result is the outcome.
-      items: what can be done independently; picklable.
+      task: a module-level function that runs an item. It is called with the item and a function, to be called after
+        each image with the number of the item's finished images; its result is the outcome.
+      items: independent, picklable work items.
       workers: number of processes.
-      progress: called now and then with the number of images done so far.
+      progress: called from time to time with the number of finished images.
 
     Raises:
-      OSError: what a task raised.
+      OSError: a task raised it.
     """
     if workers == 1 or not items:
         yield from _run_here(task, items, progress)
@@ -47,7 +47,7 @@ def run(
     finished = 0
     workers_made: list[_Worker] = []
     try:
-        with _interrupts_held_back():
+        with _delayed_interrupts():
             workers_made = [_Worker(context, task, counts, number, their_end) for number in range(len(counts))]
         for worker in workers_made:
             worker.give(*waiting.popleft())
@@ -64,7 +64,7 @@ def run(
                     yield worker.item, Failure(worker.death()) if outcome is None else outcome
                 counts[worker.number] = 0
                 if outcome is None and waiting:
-                    with _interrupts_held_back():
+                    with _delayed_interrupts():
                         worker.start(context, task, counts, their_end)
                 if waiting:
                     worker.give(*waiting.popleft())
@@ -93,34 +93,34 @@ def _run_here(
 
 
 class _Worker:
-    """A process, and the item that it was given."""
+    """A worker process and its current item."""
 
     def __init__(self, context: Any, task: Task, counts: Any, number: int, lifeline: Connection):
         self.number = number
         self.start(context, task, counts, lifeline)
 
     def start(self, context: Any, task: Task, counts: Any, lifeline: Connection) -> None:
-        """Starts the process, or another in the place of one that died."""
+        """Starts the process, or a replacement for one that died."""
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(task, theirs, counts, self.number, lifeline), daemon=True)
         self.process.start()
         theirs.close()
 
     def give(self, item: Item, attempts: int) -> None:
-        """Hands over an item."""
+        """Sends an item to the process."""
         self.item, self.attempts = item, attempts
-        with suppress(BrokenPipeError):  # where it died, `outcome` will say so
+        with suppress(BrokenPipeError):  # if the process died, `outcome` reports it
             self.connection.send(item)
 
     def outcome(self) -> Any:
-        """What became of the item; None if the process died.
+        """Returns the outcome of the item; None if the process died.
 
         Raises:
-          OSError: what made the worker give up.
+          OSError: the task raised it in the worker.
         """
         try:
             outcome = self.connection.recv()
-        except (EOFError, OSError):  # OSError where it died within a message
+        except (EOFError, OSError):  # OSError if it died while sending
             self.process.join()
             self.connection.close()
             return None
@@ -129,14 +129,14 @@ class _Worker:
         return outcome
 
     def death(self) -> str:
-        """How the process ended."""
+        """Describes how the process ended."""
         code = self.process.exitcode
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-        return f"its process ended {how} {ATTEMPTS} times, perhaps for want of memory: use fewer --workers"
+        return f"its process ended {how} {ATTEMPTS} times, perhaps because memory ran out: use fewer --workers"
 
 
 def _work(task: Task, connection: Connection, counts: Any, number: int, lifeline: Connection) -> None:
-    """A worker's main function: does the items that it is given, until it is given no more."""
+    """Runs the items that a worker process receives, until it receives no more."""
 
     def exit_with_parent():
         lifeline.poll(None)
@@ -159,11 +159,11 @@ def _work(task: Task, connection: Connection, counts: Any, number: int, lifeline
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C reaches this process afterwards, and never the processes started in between: they inherit the mask."""
+def _delayed_interrupts() -> Iterator[None]:
+    """Delays Ctrl-C until the body ends. Processes started in it never receive Ctrl-C: they inherit the signal mask."""
     resource_tracker.ensure_running()  # starting it later would unblock the signal again
     caught = []
-    # The mask is this thread's only. Where another thread takes the signal, the handler runs here all the same.
+    # The mask applies to this thread only. If another thread receives the signal, the handler still runs here.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread:
         handler = signal.signal(signal.SIGINT, lambda *args: caught.append(args))

@@ -1,4 +1,4 @@
-"""One work item, tried several times: what every engine does with it."""
+"""Retries of a work item, as every engine runs it."""
 
 import dataclasses
 import errno
@@ -8,13 +8,13 @@ from data_prep import shards
 from data_prep.shards import Shard, Summary
 
 ATTEMPTS = 3
-# Trying again is of no use, and neither is going on with the others.
-HOPELESS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG))
+# Errors after which neither a retry nor the other shards can succeed.
+FATAL_ERRNOS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG))
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A shard that could not be written, and why; the job goes on with the others."""
+    """A shard that could not be written, and the reason; the job continues with the others."""
 
     reason: str
 
@@ -23,11 +23,11 @@ Outcomes = Iterator[tuple[Shard, Summary | Failure]]
 
 
 def attempt(shard: Shard, advance: Callable[[int], None]) -> Summary | Failure:
-    """Writes a shard; tries again where that fails.
+    """Writes a shard; retries if that fails.
 
     Args:
       shard: the work item.
-      advance: called after each image with the number of those done, in this attempt.
+      advance: called after each image with the number of images finished in this attempt.
 
     Raises:
       OSError: the disk is full or cannot be written at all.
@@ -36,7 +36,7 @@ def attempt(shard: Shard, advance: Callable[[int], None]) -> Summary | Failure:
         try:
             return shards.write(shard, advance)
         except OSError as error:
-            if error.errno in HOPELESS:
+            if error.errno in FATAL_ERRNOS:
                 raise
             reason = str(error)
         except Exception as error:  # whatever it is, the other shards are not affected

@@ -1,7 +1,7 @@
-"""A COCO-style annotation file, parsed once and then looked up by image, in any process.
+"""A COCO-style annotation file, parsed once and then queried by image from any process.
 
-Parsed, COCO's annotations take gigabytes: each worker would need them all to find those of one image. So they are
-written once into an SQLite file, a row for each image, which costs a worker nothing.
+COCO's parsed annotations take gigabytes, and every worker would need all of them to find those of one image. They are
+therefore written once to an SQLite file with one row per image, so that a worker does not hold them in memory.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ class Annotations:
     """The annotations of each image of one file.
 
     Attributes:
-      name: of the annotation file.
-      database: what `index` made of it.
+      name: the annotation file's name.
+      database: the SQLite file that `index` wrote.
     """
 
     name: str
     database: AnyPath
 
     def find(self, image_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """The entry about an image and its annotations, in the file's order.
+        """Returns the entry of an image, and its annotations in the file's order.
 
-        An image is listed under its path, or else under its base name: alone, or as the only path that ends so.
+        An image is found by its path, or else by its base name, as a whole path or as the only path that ends with it.
 
         Raises:
-          BadImage: it is not listed, or not clearly.
+          BadImage: the image is not listed, or more than one entry matches.
         """
         path, base = _bytes(image_id), _bytes(PurePosixPath(image_id).name)
         # A connection must not be shared with other threads nor with processes that are forked later.
@@ -52,35 +52,35 @@ class Annotations:
                 query = f"SELECT entry, annotations FROM images WHERE {column} = ? LIMIT 2"
                 rows = connection.execute(query, (value,)).fetchall()
                 if len(rows) > 1:
-                    raise BadImage(f"more than once in {self.name}")
+                    raise BadImage(f"listed more than once in {self.name}")
                 if rows:
                     return json.loads(rows[0][0]), json.loads(rows[0][1])
-        raise BadImage(f"not in {self.name}")
+        raise BadImage(f"not listed in {self.name}")
 
 
 def inputs(path: AnyPath) -> Iterator[Input]:
-    """The annotation file.
+    """Yields the annotation file.
 
     Raises:
-      PrepError: it is missing.
+      PrepError: the file is missing.
     """
     if not path.is_file():
-        raise PrepError(f"{path} is not there; give a COCO-style annotation file")
+        raise PrepError(f"{path} is missing; give a COCO-style annotation file")
     return iter((input_file(path, path.name),))
 
 
 def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
     """Parses an annotation file and writes it as an SQLite file, unless an earlier run did so.
 
-    Annotations of images that the file does not list are left out.
+    Annotations of images that the file does not list are skipped.
 
     Args:
       path: the annotation file.
-      scratch: folder for the SQLite file.
-      keys: what an annotation is needed for; its other keys are left out.
+      scratch: the folder for the SQLite file.
+      keys: the keys of an annotation to store; its other keys are omitted.
 
     Raises:
-      PrepError: the file is missing, is no JSON or not COCO-shaped, or the SQLite file cannot be written.
+      PrepError: the file is missing, is not JSON or not COCO-shaped, or the SQLite file cannot be written.
     """
     (seen,) = inputs(path)
     identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys])
@@ -97,7 +97,7 @@ def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
 
 def _write(database: Path, rows: Iterator[tuple[bytes, bytes, str, str]]) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")  # nobody sees the file before it is complete
+        connection.execute("PRAGMA journal_mode = OFF")  # needs no rollback: `atomic_write` publishes a complete file
         connection.execute("CREATE TABLE images (path BLOB, base BLOB, entry TEXT, annotations TEXT)")
         connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
         connection.execute("CREATE INDEX by_path ON images (path)")
@@ -106,24 +106,24 @@ def _write(database: Path, rows: Iterator[tuple[bytes, bytes, str, str]]) -> Non
 
 
 def _rows(path: AnyPath, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, str, str]]:
-    """A row for each image; the whole file is checked before the first."""
+    """Returns a row for each image, after checking the whole file."""
     try:
         parsed = json.loads(path.read_bytes())
     except OSError as error:
         raise PrepError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise PrepError(f"{path} is no JSON: {one_line(error)}; give a COCO-style annotation file") from error
+        raise PrepError(f"{path} is not JSON: {one_line(error)}; give a COCO-style annotation file") from error
     images = _entries(path, parsed, "images", _IMAGE_KEYS)
     of_image: dict[int | str, list[dict[str, Any]]] = {}
     for number, image in enumerate(images):
         if not isinstance(image["id"], int | str) or image["id"] in of_image:
-            raise PrepError(f"{path} is not COCO-shaped: images[{number}] has no 'id' of its own")
+            raise PrepError(f"{path} is not COCO-shaped: images[{number}] has no unique 'id'")
         if not isinstance(image["file_name"], str):
-            raise PrepError(f"{path} is not COCO-shaped: 'file_name' of images[{number}] is no text")
+            raise PrepError(f"{path} is not COCO-shaped: 'file_name' of images[{number}] is not text")
         of_image[image["id"]] = []
     for number, annotation in enumerate(_entries(path, parsed, "annotations", ("image_id", *keys))):
         if not isinstance(annotation["image_id"], int | str):
-            raise PrepError(f"{path} is not COCO-shaped: 'image_id' of annotations[{number}] is no id")
+            raise PrepError(f"{path} is not COCO-shaped: 'image_id' of annotations[{number}] is not an id")
         if annotation["image_id"] in of_image:
             of_image[annotation["image_id"]].append({key: annotation[key] for key in keys})
     return (
@@ -149,5 +149,5 @@ def _entries(path: AnyPath, parsed: Any, name: str, keys: Sequence[str]) -> list
 
 
 def _bytes(name: str) -> bytes:
-    """A key that any text has, also one that is not Unicode."""
+    """Returns a key for any text, including text that is not valid Unicode."""
     return name.encode("utf-8", "surrogatepass")

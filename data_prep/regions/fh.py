@@ -1,4 +1,4 @@
-"""Felzenszwalb-Huttenlocher regions, found on the very pixels that training will decode."""
+"""A region source that computes Felzenszwalb-Huttenlocher regions on the pixels that training will decode."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,32 +18,32 @@ SIGMA = 0.8
 
 @dataclasses.dataclass(frozen=True)
 class FH:
-    """A layer of one label map for each scale, see `data_prep.felzenszwalb.layers`."""
+    """Felzenszwalb-Huttenlocher regions: one layer of one label map per scale, see `data_prep.felzenszwalb.layers`."""
 
     scales: tuple[int, ...]
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
-        """Metadata of the layers."""
+        """The metadata of the layers."""
         return tuple(
             {"name": f"fh_{scale}", "method": "felzenszwalb", "scale": scale, "min_size": scale, "sigma": SIGMA}
             for scale in self.scales
         )
 
     def inputs(self) -> Iterator[Input]:
-        """No files."""
+        """Yields nothing: no files are read."""
         return iter(())
 
     def ready(self, scratch: AnyPath) -> "FH":
-        """Compiles the kernels once: every worker takes them from Numba's cache."""
+        """Compiles the kernels once; every worker loads them from Numba's cache."""
         felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), self.scales, SIGMA)
         return self
 
     def __call__(self, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
-        """The label map of each scale.
+        """Returns the label map of each scale.
 
         Raises:
-          BadImage: a layer has more regions than a label map holds.
+          BadImage: a layer has more regions than a label map can hold.
         """
         try:
             return [layer[None] for layer in felzenszwalb.layers(pixels, self.scales, SIGMA)]

@@ -1,4 +1,4 @@
-"""Regions from a COCO instance file: a region for each annotated object, crowds included."""
+"""A region source for COCO instance files: one region per annotated object, including crowds."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from data_prep.storage.paths import AnyPath
 
 @dataclasses.dataclass(frozen=True)
 class Instances:
-    """One layer: the masks of an image's annotations, in as many label maps as their overlaps take.
+    """A layer with the masks of an image's annotations, in as many label maps as their overlaps require.
 
     Attributes:
       path: the annotation file.
-      name: of the layer.
+      name: the layer's name.
     """
 
     path: AnyPath
@@ -29,14 +29,14 @@ class Instances:
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
-        """Metadata of the layer."""
+        """The metadata of the layer."""
         return ({"name": self.name, "method": "coco_instances", "annotations": self.path.name},)
 
     def inputs(self) -> Iterator[Input]:
-        """The annotation file.
+        """Yields the annotation file.
 
         Raises:
-          PrepError: it is missing.
+          PrepError: the file is missing.
         """
         return coco_annotations.inputs(self.path)
 
@@ -44,7 +44,7 @@ class Instances:
         """Parses the annotation file, see `data_prep.regions.coco_annotations`.
 
         Raises:
-          PrepError: it is missing, is no JSON or not COCO-shaped.
+          PrepError: the file is missing, is not JSON or not COCO-shaped.
         """
         return partial(_make, coco_annotations.index(self.path, scratch, ("segmentation",)))
 

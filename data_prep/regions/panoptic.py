@@ -1,7 +1,7 @@
-"""Regions from a COCO panoptic file: a region for each segment, things and stuff, none of which overlap.
+"""A region source for COCO panoptic files: one region per segment, things and stuff; segments do not overlap.
 
-The JSON lists the segments of each image; their pixels are in PNG files, in the folder beside the JSON that has its
-name without suffix. A pixel with the colour (R, G, B) belongs to the segment R + 256 G + 65536 B.
+The JSON lists the segments of each image. Their pixels are in PNG files, in the folder next to the JSON that has the
+JSON's name without suffix. A pixel with the colour (R, G, B) belongs to the segment R + 256 G + 65536 B.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from data_prep.dataset.inputs import Input
 from data_prep.images import BadImage
 from data_prep.regions import coco_annotations, coco_masks, label_png, region_files
 from data_prep.regions.mask_packing import MAX_REGIONS
-from data_prep.regions.region_source import LabelMaps, MapMaker, fit
+from data_prep.regions.region_source import LabelMaps, MapMaker, orient_to_image
 from data_prep.sources.source import Item
 from data_prep.storage.paths import AnyPath
 
@@ -26,11 +26,11 @@ _NUM_IDS = 1 << 24
 
 @dataclasses.dataclass(frozen=True)
 class Panoptic:
-    """One layer of one label map: the listed segments that have pixels, in the order in which they are listed.
+    """A layer of one label map with the listed segments that have pixels, in the order in which they are listed.
 
     Attributes:
       path: the annotation file.
-      name: of the layer.
+      name: the layer's name.
     """
 
     path: AnyPath
@@ -38,11 +38,11 @@ class Panoptic:
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
-        """Metadata of the layer."""
+        """The metadata of the layer."""
         return ({"name": self.name, "method": "coco_panoptic", "annotations": self.path.name},)
 
     def inputs(self) -> Iterator[Input]:
-        """The annotation file, then the PNG files, in order.
+        """Yields the annotation file, then the PNG files, in order.
 
         Raises:
           PrepError: the file or the folder is missing.
@@ -55,7 +55,7 @@ class Panoptic:
         """Parses the annotation file, see `data_prep.regions.coco_annotations`.
 
         Raises:
-          PrepError: it is missing, is no JSON or not COCO-shaped, or the folder is missing.
+          PrepError: the file is missing, is not JSON or not COCO-shaped, or the folder is missing.
         """
         region_files.check(self.path.with_suffix(""))
         listed = coco_annotations.index(self.path, scratch, ("file_name", "segments_info"))
@@ -72,19 +72,19 @@ def _make(
     entry, found = listed.find(item.image_id)
     if not found:
         height, width = coco_masks.size(entry, listed.name)
-        return [fit(np.zeros((0, height, width), np.uint16), data, pixels, listed.name)]
+        return [orient_to_image(np.zeros((0, height, width), np.uint16), data, pixels, listed.name)]
     if len(found) > 1:
-        raise BadImage(f"{listed.name} has {len(found)} annotations of the image, not one")
+        raise BadImage(f"{listed.name} has {len(found)} annotations of the image instead of one")
     segments, name = found[0]["segments_info"], found[0]["file_name"]
     if not isinstance(name, str) or not isinstance(segments, list):
-        raise BadImage(f"{listed.name} has no file_name or no list segments_info for the image")
+        raise BadImage(f"{listed.name} has no 'file_name' or no list 'segments_info' for the image")
     ids = [segment.get("id") if isinstance(segment, dict) else None for segment in segments]
     if not all(type(number) is int and 0 <= number < _NUM_IDS for number in ids):
         raise BadImage(f"{listed.name} has a segment of the image whose id is not between 0 and {_NUM_IDS - 1}")
     colours = label_png.read(region_files.read(pngs / name), data, pixels, name)
     if colours.ndim != 3:
         raise BadImage(f"{name} is not RGB")
-    return [fit(_labels(colours, ids, name), data, pixels, name)]
+    return [orient_to_image(_labels(colours, ids, name), data, pixels, name)]
 
 
 def _labels(colours: UInt8[np.ndarray, "height width 3"], ids: list[int], name: str) -> LabelMaps:
@@ -92,7 +92,7 @@ def _labels(colours: UInt8[np.ndarray, "height width 3"], ids: list[int], name: 
     present = set(np.unique(numbers).tolist())
     regions = [number for number in dict.fromkeys(ids) if number in present]
     if len(regions) > MAX_REGIONS:
-        raise BadImage(f"{name} has {len(regions)} segments; a uint16 label map holds {MAX_REGIONS}")
-    label = np.zeros(_NUM_IDS, np.uint16)  # costs little: memory that nobody writes to is never touched
+        raise BadImage(f"{name} has {len(regions)} segments; a uint16 label map holds at most {MAX_REGIONS}")
+    label = np.zeros(_NUM_IDS, np.uint16)  # cheap: pages that are never written take no memory
     label[regions] = np.arange(1, len(regions) + 1)
     return label[numbers][None]

@@ -1,4 +1,4 @@
-"""Files of regions in a folder: found by the name of their image."""
+"""A folder of region files, each of which is found by the name of its image."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -11,17 +11,17 @@ from data_prep.storage.paths import AnyPath, lexists, walk_files
 
 
 def check(folder: AnyPath) -> None:
-    """Refuses a folder that is not there.
+    """Checks that a folder exists.
 
     Raises:
-      PrepError: says so.
+      PrepError: it does not.
     """
     if not folder.is_dir():
-        raise PrepError(f"{folder} is not a folder; give the folder that holds the regions")
+        raise PrepError(f"{folder} is not a folder; give the folder that contains the regions")
 
 
 def inputs(folder: AnyPath, suffixes: Sequence[str]) -> Iterator[Input]:
-    """Files below a folder with one of these suffixes, sorted by their path below it.
+    """Yields the files below a folder with one of these suffixes, sorted by their path below it.
 
     Raises:
       PrepError: the folder is missing.
@@ -31,26 +31,26 @@ def inputs(folder: AnyPath, suffixes: Sequence[str]) -> Iterator[Input]:
 
 
 def find(folder: AnyPath, image_id: str, suffixes: Sequence[str]) -> AnyPath:
-    """The file that has the image's path, or else its base name alone, with one of these suffixes.
+    """Returns the file that has the image's path, or else only its base name, with one of these suffixes.
 
     Raises:
-      BadImage: there is none, or one with each of several suffixes.
+      BadImage: there is no such file, or there are files with several of the suffixes.
     """
     with_path = PurePosixPath(image_id)
     for stem in dict.fromkeys((with_path, PurePosixPath(with_path.name))):
         found = [path for suffix in suffixes if lexists(path := folder / str(stem.with_suffix(suffix)))]
         if len(found) > 1:
-            raise BadImage(f"{' and '.join(path.name for path in found)} are both there; only one may be")
+            raise BadImage(f"{' and '.join(path.name for path in found)} both exist; only one may")
         if found:
             return found[0]
     raise BadImage(f"no {' or '.join(with_path.with_suffix(suffix).as_posix() for suffix in suffixes)} in {folder}")
 
 
 def read(path: AnyPath) -> bytes:
-    """The bytes of one image's file.
+    """Returns the bytes of one image's file.
 
     Raises:
-      BadImage: it cannot be read.
+      BadImage: the file cannot be read.
     """
     try:
         return path.read_bytes()

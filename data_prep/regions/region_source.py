@@ -1,4 +1,4 @@
-"""What a source of regions is: named layers, and for each image the label maps that belong to them."""
+"""The interface of a region source: named layers, and for each image the label maps of every layer."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -16,59 +16,61 @@ LabelMaps = UInt16[np.ndarray, "maps height width"]
 
 @runtime_checkable
 class MapMaker(Protocol):
-    """Makes the label maps of one image, in any process; small, and picklable."""
+    """A function that returns the label maps of one image, in any process; small and picklable."""
 
     def __call__(self, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
-        """Label maps for each of the source's layers: uint16, 0 = no region, regions numbered 1..n in each map, or by
-        their class in a layer of the method "semantic".
+        """Returns the label maps of an image, for each of the source's layers.
+
+        Label maps are uint16; 0 = no region. Regions are numbered 1..n in each map, or by their class in a layer of
+        the method "semantic".
 
         Args:
           item: the image.
-          data: its file's bytes.
-          pixels: what training will decode: upright, the size that the label maps must have.
+          data: the image file's bytes.
+          pixels: the upright image that training will decode; the label maps must have its size.
 
         Raises:
-          BadImage: the image's regions are missing, damaged or do not fit the image.
+          BadImage: the image's regions are missing or corrupt, or do not fit the image.
         """
 
 
 @runtime_checkable
 class RegionSource(Protocol):
-    """Where regions come from.
+    """A source of the regions of images.
 
     Attributes:
-      layers: metadata of its named layers: each has "name", "method" and whatever decides the bytes.
+      layers: the metadata of the named layers: each has "name", "method" and every setting that affects the bytes.
     """
 
     layers: tuple[dict[str, Any], ...]
 
     def inputs(self) -> Iterator[Input]:
-        """The files that it reads, in a fixed order."""
+        """Yields the files that the source reads, in a fixed order."""
 
     def ready(self, scratch: AnyPath) -> MapMaker:
-        """Prepares whatever the workers share, in `scratch`, once for all of them.
+        """Prepares the data that the workers share, once, in `scratch`, and returns the maker of label maps.
 
         Raises:
-          PrepError: an annotation file is missing or damaged.
+          PrepError: an annotation file is missing or corrupt.
         """
 
 
-def fit(
+def orient_to_image(
     maps: UInt16[np.ndarray, "maps drawn_height drawn_width"],
     data: bytes,
     pixels: UInt8[np.ndarray, "height width 3"],
     what: str,
 ) -> LabelMaps:
-    """Brings label maps that were drawn on an image file upright, as its pixels are.
+    """Turns label maps upright if they were drawn on the stored pixels of an image file.
 
-    Maps of the size of the upright image are taken as they are. Maps of the size of the pixels that lie in the
-    file, before EXIF's orientation is applied, are turned as the image was.
+    Maps of the size of the upright image are returned unchanged. Maps of the size of the stored pixels, before EXIF's
+    orientation is applied, are turned as the image was.
 
     Args:
-      maps: as their source has them.
+      maps: the label maps, as stored in their source.
       data: the image file's bytes.
       pixels: the upright image.
-      what: names the maps' file in the message.
+      what: the name of the maps' file in the message.
 
     Raises:
       BadImage: the maps are of another size.

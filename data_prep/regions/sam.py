@@ -1,4 +1,4 @@
-"""Regions from Segment Anything: a JSON with masks for each image, as in SA-1B."""
+"""A region source for Segment Anything masks: a JSON for each image, as in SA-1B."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -22,11 +22,12 @@ SUFFIX = ".json"
 
 @dataclasses.dataclass(frozen=True)
 class Sam:
-    """One layer: an image's masks, in as many label maps as their overlaps take.
+    """A layer with an image's masks, in as many label maps as their overlaps require.
 
     Attributes:
-      folder: holds a JSON of each image's name; None if the source of images keeps them beside the images.
-      name: of the layer.
+      folder: the folder that contains a JSON of each image's name; None if the image source stores the JSON files next
+        to the images.
+      name: the layer's name.
     """
 
     folder: AnyPath | None
@@ -34,11 +35,11 @@ class Sam:
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
-        """Metadata of the layer."""
+        """The metadata of the layer."""
         return ({"name": self.name, "method": "sam"},)
 
     def inputs(self) -> Iterator[Input]:
-        """The JSON files, in order; none if they are among the inputs of the source of images.
+        """Yields the JSON files, in order; nothing if they are among the inputs of the image source.
 
         Raises:
           PrepError: the folder is missing.
@@ -46,7 +47,7 @@ class Sam:
         return iter(()) if self.folder is None else region_files.inputs(self.folder, (SUFFIX,))
 
     def ready(self, scratch: AnyPath) -> MapMaker:
-        """Nothing has to be prepared.
+        """Returns the maker of label maps; nothing needs to be prepared.
 
         Raises:
           PrepError: the folder is missing.
@@ -74,10 +75,10 @@ def _make(
 
 def _beside(item: Item) -> bytes:
     if item.beside is None:
-        raise PrepError("these images have no JSON beside them; give the folder that holds SAM's masks")
+        raise PrepError("these images have no JSON next to them; give the folder that contains SAM's masks")
     try:
         return item.beside(SUFFIX)
     except FileNotFoundError as error:
-        raise BadImage(f"no {SUFFIX} beside the image") from error
+        raise BadImage(f"no {SUFFIX} next to the image") from error
     except OSError as error:
-        raise BadImage(f"the {SUFFIX} beside the image cannot be read: {error.strerror}") from error
+        raise BadImage(f"the {SUFFIX} next to the image cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""A picture to write and draw on, in pixels."""
+"""A canvas for text, images and axes, with coordinates in pixels."""
 
 from bisect import bisect_right
 from typing import Any
@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 DPI = 100
-FONT = "DejaVu Sans"  # comes with Matplotlib: the same everywhere
+FONT = "DejaVu Sans"  # comes with Matplotlib, so pictures look the same everywhere
 
 
 class Canvas:
-    """A picture to draw on, in pixels from its upper left corner."""
+    """A picture to draw on, with coordinates in pixels from its upper left corner."""
 
     def __init__(self, width: int, height: int):
         self.width, self.height = width, height
@@ -25,7 +25,7 @@ class Canvas:
         self.glyphs = set.intersection(*({*font.get_charmap()} for font in fonts))
 
     def text(self, x: int, y: int, text: str, room: int, **style: Any) -> None:
-        """Writes a line whose baseline is at height y, shortened in its middle to `room`."""
+        """Writes a line of text with its baseline at y, shortened in the middle to a width of `room`."""
         style = {"size": 10.5, "weight": "normal"} | style
         font = FontProperties(family=FONT, size=style.pop("size"), weight=style.pop("weight"))
         text = "".join(letter if ord(letter) in self.glyphs else "\N{REPLACEMENT CHARACTER}" for letter in text)
@@ -40,11 +40,11 @@ class Canvas:
         return self.renderer.get_text_width_height_descent(text, font, False)[0]
 
     def image(self, x: int, y: int, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Draws pixels as they are."""
+        """Draws an image without scaling it."""
         self.figure.figimage(pixels, x, self.height - y - len(pixels))
 
     def axes(self, x: int, y: int, width: int, height: int) -> Axes:
-        """Makes axes without a frame at the right and above."""
+        """Returns new axes without a frame on the right and at the top."""
         size = width / self.width, height / self.height
         axes = self.figure.add_axes((x / self.width, 1 - y / self.height - size[1], *size))
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""A whole sheet: numbers at the top, photographs and their regions, images left out at the bottom."""
+"""The layout of a sheet: statistics at the top, then photographs and their regions, then the skipped images."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -22,18 +22,18 @@ MARGIN = 28
 GAP = 8  # between a photograph and its layers
 SPACE = 26  # between photographs
 LINE = 24
-PANELS = 8  # abreast, of all photographs in a row
+PANELS = 8  # at most, of all photographs in a row
 PANEL_WIDTHS = (170, 440)
-HEADER_WIDTHS = (900, 1560)  # at least: without and with layers
+HEADER_WIDTHS = (900, 1560)  # the least: without and with layers
 TABLE_WIDTH = 800
 HISTOGRAM_HEIGHT = 200
 SKIPPED_LINES = 10
-MOST_PIXELS = (1 << 16) - 1  # Agg's limit for a side
+MAX_SIDE = (1 << 16) - 1  # Agg's limit for a side
 GRAY = "#666666"
 
 
 def columns(num_layers: int, num_images: int) -> tuple[int, int]:
-    """Width of a panel, and the number of photographs in a row."""
+    """Returns the width of a panel, and the number of photographs in a row."""
     abreast = min(max(1, PANELS // (1 + num_layers)), num_images)
     width = HEADER_WIDTHS[1] * 5 // 4 // (abreast * (1 + num_layers)) - GAP
     return min(max(width, PANEL_WIDTHS[0]), PANEL_WIDTHS[1]), abreast
@@ -46,6 +46,11 @@ def draw(
     rows: Sequence[Sequence[RecordPanels]],
     output: AnyPath,
 ) -> None:
+    """Draws the sheet of a split and writes it to `output` as a PNG.
+
+    Raises:
+      PrepError: the picture would be larger than Agg can draw.
+    """
     num_layers = len(metadata["layers"])
     panel = max(one.shape[1] for row in rows for shown in row for one in shown.panels)
     panel = max(panel, columns(num_layers, len(rows[0]))[0])
@@ -55,44 +60,48 @@ def draw(
     skipped = skipped_lines(read_skipped(split))
     top = MARGIN + 3 * LINE + (max(HISTOGRAM_HEIGHT, (num_layers + 3) * LINE) if num_layers else 0)
     height = top + sum(heights) + LINE * len(skipped) + MARGIN
-    if height > MOST_PIXELS or width > MOST_PIXELS:
-        raise PrepError(f"the picture would have {width}x{height} pixels, {MOST_PIXELS} a side at most; fewer --images")
-    page = Canvas(width, height)
-    _draw_header(page, split, metadata, statistics)
+    if height > MAX_SIDE or width > MAX_SIDE:
+        raise PrepError(
+            f"the picture would have {width}x{height} pixels, but a side has at most {MAX_SIDE}; lower --images"
+        )
+    canvas = Canvas(width, height)
+    _draw_header(canvas, split, metadata, statistics)
     y = top
     for row, row_height in zip(rows, heights, strict=True):
         for number, shown in enumerate(row):
             x = MARGIN + number * pitch
-            page.text(x, y + LINE - 8, shown.title, pitch - SPACE, weight="bold")
+            canvas.text(x, y + LINE - 8, shown.title, pitch - SPACE, weight="bold")
             for caption, pixels in zip(shown.captions, shown.panels, strict=True):
-                page.text(x, y + 2 * LINE - 9, caption, panel - GAP, color=GRAY)
-                page.image(x, y + 2 * LINE, pixels)
+                canvas.text(x, y + 2 * LINE - 9, caption, panel - GAP, color=GRAY)
+                canvas.image(x, y + 2 * LINE, pixels)
                 x += panel + GAP
         y += row_height
     for number, line in enumerate(skipped):
-        page.text(MARGIN, y + LINE * (number + 1) - 8, line, width - 2 * MARGIN, weight="normal" if number else "bold")
+        canvas.text(
+            MARGIN, y + LINE * (number + 1) - 8, line, width - 2 * MARGIN, weight="normal" if number else "bold"
+        )
     with atomic_write(output, output.parent) as out:
-        page.figure.savefig(out, dpi=DPI, format="png", metadata={"Software": None})
+        canvas.figure.savefig(out, dpi=DPI, format="png", metadata={"Software": None})
 
 
-def _draw_header(page: Canvas, split: Split, metadata: dict[str, Any], statistics: Statistics) -> None:
+def _draw_header(canvas: Canvas, split: Split, metadata: dict[str, Any], statistics: Statistics) -> None:
     y = MARGIN + LINE - 8
-    page.text(MARGIN, y, f"{split.name}, {split.split}", page.width - 2 * MARGIN, size=20, weight="bold")
+    canvas.text(MARGIN, y, f"{split.name}, {split.split}", canvas.width - 2 * MARGIN, size=20, weight="bold")
     said = [f"images: {metadata['num_examples']:,}", f"skipped: {metadata['num_skipped']:,}"]
     said += [f"shards: {len(metadata['shard_lengths']):,}"] + ([] if metadata["layers"] else ["no regions"])
     y += LINE * 4 // 3
-    page.text(MARGIN, y, "     ".join(said), page.width - 2 * MARGIN, size=12)
+    canvas.text(MARGIN, y, "     ".join(said), canvas.width - 2 * MARGIN, size=12)
     if metadata["layers"]:
-        _draw_table(page, y + LINE * 5 // 3, metadata, statistics)
-        _draw_histograms(page, statistics)
+        _draw_table(canvas, y + LINE * 5 // 3, metadata, statistics)
+        _draw_histograms(canvas, statistics)
 
 
-def _draw_table(page: Canvas, y: int, metadata: dict[str, Any], statistics: Statistics) -> None:
+def _draw_table(canvas: Canvas, y: int, metadata: dict[str, Any], statistics: Statistics) -> None:
     heads = {"mean": 330, "min": 400, "median": 485, "max": 565, "median pixels": 690, "covered": 775}
-    page.text(MARGIN + heads["mean"], y, "regions of an image", 300, color=GRAY, ha="center")
-    page.text(MARGIN, y + LINE, "layer", 200, color=GRAY)
+    canvas.text(MARGIN + heads["mean"], y, "regions of an image", 300, color=GRAY, ha="center")
+    canvas.text(MARGIN, y + LINE, "layer", 200, color=GRAY)
     for head, x in heads.items():
-        page.text(MARGIN + x, y + LINE, head, 120, color=GRAY, ha="right")
+        canvas.text(MARGIN + x, y + LINE, head, 120, color=GRAY, ha="right")
     y += 2 * LINE
     for layer, described in enumerate(metadata["layers"]):
         own, pixels = statistics.num_regions[:, layer], statistics.sizes[layer]
@@ -104,20 +113,21 @@ def _draw_table(page: Canvas, y: int, metadata: dict[str, Any], statistics: Stat
             f"{np.median(pixels):,.0f}" if len(pixels) else "–",
             f"{statistics.covered[:, layer].mean():.0%}",
         )
-        page.text(MARGIN, y, described["name"], 260, color=_layer_colour(layer), weight="bold")
+        canvas.text(MARGIN, y, described["name"], 260, color=_layer_colour(layer), weight="bold")
         for x, cell in zip(heads.values(), cells, strict=True):
-            page.text(MARGIN + x, y, cell, 100, ha="right")
+            canvas.text(MARGIN + x, y, cell, 100, ha="right")
         y += LINE
     sample = len(statistics.num_regions)
     if sample < metadata["num_examples"]:
-        note = f"mean: of all images; the rest, and the histograms: of {sample:,} drawn at random"
-        page.text(MARGIN, y, note, TABLE_WIDTH, color=GRAY, size=9)
+        note = f"mean: over all images; other columns and histograms: over {sample:,} random images"
+        canvas.text(MARGIN, y, note, TABLE_WIDTH, color=GRAY, size=9)
 
 
-def _draw_histograms(page: Canvas, statistics: Statistics) -> None:
-    pitch = (page.width - 2 * MARGIN - TABLE_WIDTH) // 2
+def _draw_histograms(canvas: Canvas, statistics: Statistics) -> None:
+    pitch = (canvas.width - 2 * MARGIN - TABLE_WIDTH) // 2
     sizes, counts = (
-        page.axes(MARGIN + TABLE_WIDTH + number * pitch + 70, MARGIN, pitch - 80, HISTOGRAM_HEIGHT) for number in (0, 1)
+        canvas.axes(MARGIN + TABLE_WIDTH + number * pitch + 70, MARGIN, pitch - 80, HISTOGRAM_HEIGHT)
+        for number in (0, 1)
     )
     pixels = np.concatenate(statistics.sizes)
     decades = (int(np.log10(pixels.min())), int(np.log10(pixels.max())) + 1) if len(pixels) else (0, 1)
@@ -143,7 +153,7 @@ def _layer_colour(layer: int) -> tuple[float, ...]:
 
 
 def skipped_lines(skipped: Iterable[dict[str, str]]) -> list[str]:
-    """Images left out, grouped by reason; numbers in a reason differ from image to image."""
+    """Returns lines that list the skipped images by reason; reasons that differ only in numbers share a line."""
     groups: dict[str, list[dict[str, str]]] = {}
     for entry in skipped:
         groups.setdefault(re.sub(r"\d+", "…", entry["reason"]), []).append(entry)

@@ -1,4 +1,4 @@
-"""One photograph of a sheet, and its regions, as pixels."""
+"""The panels of one photograph on a sheet: the photograph and its regions, as pixels."""
 
 import dataclasses
 from typing import Any
@@ -11,17 +11,17 @@ from PIL import Image
 from data_prep.dataset import records
 
 OPACITY = 0.5  # of the regions' colours
-GOLDEN = 0.6180339887  # hues that many turns apart are all distinct
+GOLDEN = 0.6180339887  # hues that differ by this fraction of a turn are all distinct
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordPanels:
-    """A photograph ready to be drawn.
+    """The panels of one photograph, ready to be drawn.
 
     Attributes:
-      title: its image_id.
-      captions: below the title, of each panel.
-      panels: the photograph, then it with the regions of each layer.
+      title: the photograph's image_id.
+      captions: the caption of each panel, below the title.
+      panels: the photograph, then the photograph overlaid with the regions of each layer.
     """
 
     title: str
@@ -59,10 +59,10 @@ def prepare(record: records.Record, metadata: dict[str, Any], width: int) -> Rec
 def draw_regions(
     photograph: UInt8[np.ndarray, "height width 3"], maps: UInt16[np.ndarray, "maps height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lays regions over a photograph.
+    """Overlays regions on a photograph.
 
-    The photograph is gray; each region lies on it in a colour of its own, half transparent, later label maps upon
-    earlier ones. A pixel whose left or upper neighbour has another label in any of the maps is a boundary: white.
+    The photograph becomes gray. Each region is drawn on it in its own colour, half transparent, later label maps over
+    earlier ones. A pixel is a boundary, drawn in white, if its left or upper neighbour has another label in any map.
     """
     gray = photograph @ np.array([0.299, 0.587, 0.114])
     canvas = np.repeat(gray[..., None], 3, axis=2)
@@ -80,7 +80,7 @@ def draw_regions(
 
 
 def _colours(count: int, first: int) -> Float64[np.ndarray, "labels 3"]:
-    """Colours 0 to 255 of labels 0..count; label 1 has the colour number `first`."""
+    """Returns the RGB colours, 0 to 255, of labels 0..count; label 1 has colour number `first`."""
     number = first - 1.0 + np.arange(count + 1)
     return 255 * hsv_to_rgb(
         np.stack([(number * GOLDEN + 0.55) % 1, 0.95 - number % 3 * 0.2, 1 - number % 2 * 0.25], axis=1)

@@ -1,4 +1,4 @@
-"""What a sample of records says of the regions."""
+"""Statistics of the regions in a sample of records."""
 
 import dataclasses
 
@@ -10,12 +10,12 @@ from data_prep.dataset import records
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of a sample of the records.
+    """Statistics of the regions in a sample of records.
 
     Attributes:
-      num_regions: in each image and layer.
-      sizes: of the regions of each layer, in pixels.
-      covered: fraction of each image's pixels that lie in a region of each layer.
+      num_regions: the number of regions in each image and layer.
+      sizes: the sizes of each layer's regions, in pixels.
+      covered: the fraction of each image's pixels that are in a region of each layer.
     """
 
     num_regions: Int64[np.ndarray, "images layers"]
@@ -24,7 +24,7 @@ class Statistics:
 
 
 def count(record: records.Record, num_layers: int) -> tuple:
-    """Of one record: regions of each layer, their sizes, and the fraction of the pixels that they cover."""
+    """Returns, for each layer of a record, the number of regions, their sizes, and the fraction of pixels covered."""
     sizes = [[np.empty(0, np.int64)] for _ in range(num_layers)]
     covered = np.zeros((num_layers, record.height, record.width), bool)
     for layer, label_map in zip(record.region_layers, record.regions, strict=True):

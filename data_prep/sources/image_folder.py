@@ -1,4 +1,4 @@
-"""Images in a folder: all of them, those of class folders, or those that a COCO annotation file lists."""
+"""Image sources backed by a folder: all its images, class folders, or the images in a COCO annotation file."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ from data_prep.storage.paths import AnyPath, is_below, subfolders
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Image files below a folder, in order.
+    """A source of the image files below a folder, in a fixed order.
 
     Attributes:
-      kind: of the source, see `data_prep.sources.source.Source`.
-      folder: that the files lie below.
-      image_ids: their paths below it, with forward slashes.
-      classes: names of the class folders, if the first part of each path is its class.
-      listed_in: the annotation file that lists the images, if one does.
+      kind: the source's kind, see `data_prep.sources.source.Source`.
+      folder: the folder that contains the files.
+      image_ids: the files' paths below the folder, with forward slashes.
+      classes: the names of the class folders, if the first part of each path is its class.
+      listed_in: the annotation file that lists the images, if there is one.
     """
 
     kind: str
@@ -31,17 +31,17 @@ class ImageFolder:
 
     @property
     def num_images(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.image_ids)
 
     def inputs(self) -> Iterator[Input]:
-        """The annotation file, then every image, in order."""
+        """Yields the annotation file, if there is one, then every image, in order."""
         if self.listed_in is not None:
             yield input_file(self.listed_in, self.listed_in.name)
         yield from input_files(self.folder, self.image_ids)
 
     def slice(self, start: int, stop: int) -> "ImageFolderSlice":
-        """The images from number `start` to `stop`, which is excluded."""
+        """Returns images number `start` to `stop` (exclusive)."""
         image_ids = self.image_ids[start:stop]
         number = dict(zip(self.classes, range(len(self.classes)), strict=True))
         labels = tuple(number[image_id.partition("/")[0]] if number else -1 for image_id in image_ids)
@@ -50,7 +50,7 @@ class ImageFolder:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolderSlice:
-    """Some of the files, each with its label."""
+    """Consecutive images of an `ImageFolder`, each with its label."""
 
     folder: AnyPath
     image_ids: tuple[str, ...]
@@ -65,39 +65,39 @@ class ImageFolderSlice:
 
 
 def open_folder(folder: AnyPath, output: AnyPath) -> ImageFolder:
-    """All image files below a folder but those in `output`, which may lie in it.
+    """Opens all image files below a folder, except those in `output`, which may be inside it.
 
     Raises:
-      PrepError: the folder is missing or holds no images.
+      PrepError: the folder is missing or contains no images.
     """
     return ImageFolder("folder", folder, _find(folder, output))
 
 
 def open_classes(folder: AnyPath, output: AnyPath) -> ImageFolder:
-    """All image files below a folder of class folders, as ImageNet has them.
+    """Opens all image files below a folder of class folders, laid out as in ImageNet.
 
-    The names of the folders directly below it, sorted, are the classes; those without images count as well.
+    The classes are the sorted names of the folders directly below it, including folders without images.
 
     Raises:
-      PrepError: the folder is missing or holds no images, or an image lies in no class folder.
+      PrepError: the folder is missing or contains no images, or an image is not in a class folder.
     """
     image_ids = _find(folder, output)
     loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
     if loose is not None:
-        raise PrepError(f"{folder / loose} lies in no class folder; move it, or leave --classes out")
+        raise PrepError(f"{folder / loose} is not in a class folder; move it into one, or omit --classes")
     classes = tuple(sorted(name for name in subfolders(folder) if not name.startswith(".")))
     known = set(classes)
     hidden = next((image_id for image_id in image_ids if image_id.partition("/")[0] not in known), None)
     if hidden is not None:
-        raise PrepError(f"{folder / hidden} lies in a hidden folder; move it, or leave --classes out")
+        raise PrepError(f"{folder / hidden} is in a hidden folder; move it, or omit --classes")
     return ImageFolder("classes", folder, image_ids, classes)
 
 
 def open_coco(folder: AnyPath, annotations: AnyPath) -> ImageFolder:
-    """The images that a COCO annotation file lists ("instances" or "image_info"), sorted by file name.
+    """Opens the images that a COCO annotation file lists ("instances" or "image_info"), sorted by file name.
 
     Raises:
-      PrepError: the folder or the file is missing, or the file is no COCO annotation file or lists no images.
+      PrepError: the folder or the file is missing, or the file is not a COCO annotation file or lists no images.
     """
     _check_folder(folder)
     try:
@@ -108,13 +108,13 @@ def open_coco(folder: AnyPath, annotations: AnyPath) -> ImageFolder:
         raise PrepError(f"{annotations} cannot be read: {error.strerror}; give a COCO annotation file") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PrepError(
-            f"{annotations} is no COCO annotation file: it needs a list 'images' of entries with 'file_name'"
+            f"{annotations} is not a COCO annotation file: it needs a list 'images' of entries with 'file_name'"
         ) from error
     if not names:
         raise PrepError(f"{annotations} lists no images")
     outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)
     if outside is not None:
-        raise PrepError(f"{annotations}: file_name {outside!r} does not lie below the image folder")
+        raise PrepError(f"{annotations}: file_name {outside!r} is not below the image folder")
     return ImageFolder("coco", folder, tuple(sorted(names)), listed_in=annotations)
 
 
@@ -131,4 +131,4 @@ def _find(folder: AnyPath, output: AnyPath) -> tuple[str, ...]:
 
 def _check_folder(folder: AnyPath) -> None:
     if not folder.is_dir():
-        raise PrepError(f"{folder} is not a folder; give the folder that holds the images")
+        raise PrepError(f"{folder} is not a folder; give the folder that contains the images")

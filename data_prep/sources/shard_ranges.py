@@ -1,4 +1,4 @@
-"""Files that hold many images each, in order, and the ranges of them that a slice is made of."""
+"""Shards that contain many images each, and the ranges of them that make up a slice."""
 
 import bisect
 import dataclasses
@@ -10,13 +10,13 @@ from data_prep.storage.paths import AnyPath
 
 @dataclasses.dataclass(frozen=True)
 class ShardRange:
-    """Consecutive images of one file.
+    """Consecutive images of one shard file.
 
     Attributes:
-      path: of the file.
-      number: of the file among those of its source.
-      start: number of the first image within the file.
-      stop: number of the image after the last.
+      path: the file's path.
+      number: the file's number among those of its source.
+      start: the number of the first image within the file.
+      stop: the number of the image after the last one.
     """
 
     path: AnyPath
@@ -30,11 +30,11 @@ class ShardRange:
 
 @dataclasses.dataclass(frozen=True)
 class ShardList:
-    """Files with known numbers of images.
+    """The shard files of a source, with the number of images in each.
 
     Attributes:
-      paths: of the files, in order.
-      counts: images in each; may be 0.
+      paths: the files' paths, in order.
+      counts: the number of images in each file; may be 0.
     """
 
     paths: tuple[AnyPath, ...]
@@ -42,16 +42,16 @@ class ShardList:
 
     @cached_property
     def _ends(self) -> list[int]:
-        """Images in each file and those before it."""
+        """The number of images up to and including each file."""
         return list(itertools.accumulate(self.counts))
 
     @property
     def total(self) -> int:
-        """Images in all files."""
+        """The number of images in all files."""
         return self._ends[-1] if self._ends else 0
 
     def cut(self, start: int, stop: int) -> tuple[ShardRange, ...]:
-        """The ranges that hold the images from number `start` to `stop`, which is excluded."""
+        """Returns the ranges that contain images number `start` to `stop` (exclusive)."""
         ranges = []
         number = bisect.bisect_right(self._ends, start)
         while start < stop:

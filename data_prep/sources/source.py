@@ -1,4 +1,4 @@
-"""What a source of images is: a known number of images, cut into slices that any process can read alone."""
+"""The interface of an image source: a known number of images, cut into slices that any process can read."""
 
 import dataclasses
 import os
@@ -15,11 +15,11 @@ class Item:
     """One image of a source, not yet read.
 
     Attributes:
-      image_id: path below the image folder, or the source's own id.
-      read: gives the bytes of the image file; raises OSError if they cannot be read.
-      label: index of its class, -1 if it has none.
-      beside: for sources that keep annotations with an image: gives the bytes of the file that has the image's name
-        and this suffix; raises FileNotFoundError if there is none. None for sources that do not.
+      image_id: the image's path below the image folder, or the source's own id.
+      read: a function that returns the bytes of the image file; raises OSError if they cannot be read.
+      label: the index of the image's class, -1 if it has none.
+      beside: a function that returns the bytes of the file with the image's name and a given suffix; raises
+        FileNotFoundError if there is none. None for sources that do not store annotations next to images.
     """
 
     image_id: str
@@ -30,7 +30,7 @@ class Item:
 
 @runtime_checkable
 class Slice(Protocol):
-    """Consecutive images of a source; small, and picklable."""
+    """Consecutive images of a source; small and picklable."""
 
     def __len__(self) -> int: ...
 
@@ -39,12 +39,12 @@ class Slice(Protocol):
 
 @runtime_checkable
 class Source(Protocol):
-    """Images, in an order that does not change.
+    """A collection of images in an order that does not change.
 
     Attributes:
-      kind: a word for what it is, recorded with the dataset.
-      num_images: how many images it has.
-      classes: names of the classes that labels index; none if images have no labels.
+      kind: a word for the kind of source, recorded with the dataset.
+      num_images: the number of images.
+      classes: the names of the classes that labels index; empty if images have no labels.
     """
 
     kind: str
@@ -52,14 +52,14 @@ class Source(Protocol):
     classes: tuple[str, ...]
 
     def inputs(self) -> Iterator[Input]:
-        """The files that it reads, in a fixed order."""
+        """Yields the files that the source reads, in a fixed order."""
 
     def slice(self, start: int, stop: int) -> Slice:
-        """The images from number `start` to `stop`, which is excluded."""
+        """Returns images number `start` to `stop` (exclusive)."""
 
 
-def unreadable(reason: str) -> bytes:
-    """`Item.read` of an image that is known to be damaged.
+def raise_unreadable(reason: str) -> bytes:
+    """Raises the error of an image that is known to be corrupt; used as its `Item.read`.
 
     Raises:
       OSError: always.
@@ -68,16 +68,16 @@ def unreadable(reason: str) -> bytes:
 
 
 def input_file(path: AnyPath, name: str) -> Input:
-    """Looks a file up."""
+    """Returns the name, size and modification time of a file."""
     return _input(name, file_status(path))
 
 
 def input_files(folder: AnyPath, names: Sequence[str]) -> Iterator[Input]:
-    """Looks files below a folder up."""
+    """Yields the name, size and modification time of each of some files below a folder."""
     return map(_input, names, file_statuses(folder, names))
 
 
 def _input(name: str, status: os.stat_result | Status | None) -> Input:
-    if status is None:  # a link to nowhere
+    if status is None:  # missing, or a broken symbolic link
         return Input(name, -1, 0)
     return Input(name, status.st_size, status.st_mtime_ns)

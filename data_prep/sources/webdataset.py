@@ -1,12 +1,12 @@
-"""Images in WebDataset tar shards: consecutive members of a tar that share a key are one sample.
+"""Images in WebDataset tar shards, where consecutive members of a tar that share a key form one sample.
 
-A member's key is its path up to the first dot of the base name, the rest of the base name, in lower case, its suffix:
-`train/0001.seg.png` has the key `train/0001` and the suffix `.seg.png`. A sample's image is its first JPEG, or else its
-first member whose whole suffix is that of an image file; so PNG masks beside photographs are not taken for them. A
-member `.cls` is the label, a whole number. Samples without an image are passed over.
+A member's key is its path up to the first dot of the base name. The rest of the base name, in lower case, is its
+suffix: `train/0001.seg.png` has the key `train/0001` and the suffix `.seg.png`. A sample's image is its first JPEG, or
+else its first member whose whole suffix is that of an image file, so PNG masks next to photographs are not mistaken
+for them. A `.cls` member is the label, a whole number. Samples without an image are skipped.
 
-Only plain regular files count: directories, links, sparse files, and members whose base name has no dot or begins with
-one are passed over. Tars must not be compressed, because images are read by their offset.
+Only plain regular files count. Directories, links, sparse files, and members whose base name has no dot or begins with
+one are skipped. Tars must not be compressed, because images are read by their offset.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from data_prep import images
 from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError
 from data_prep.sources.shard_ranges import ShardList, ShardRange
-from data_prep.sources.source import Item, input_file, unreadable
+from data_prep.sources.source import Item, input_file, raise_unreadable
 from data_prep.storage.paths import AnyPath, glob_files, parse_path, read_range, walk_files
 
 _JPEG = (".jpg", ".jpeg")
-_LONGEST_LABEL = 24  # bytes of a .cls, white space included
+_LONGEST_LABEL = 24  # bytes of a .cls, including white space
 
 
 class Member(NamedTuple):
-    """Where the content of a member is: path within the tar, offset and size in bytes."""
+    """The path of a member within its tar, and the offset and size of its content, in bytes."""
 
     name: str
     offset: int
@@ -40,21 +40,21 @@ class Member(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Members of one key, by suffix, in the order of the tar."""
+    """The members that share a key, by suffix, in the order of the tar."""
 
     key: str
     members: dict[str, Member]
 
     @property
     def image(self) -> Member | None:
-        """The member that is the image, if there is one."""
+        """The member that is the image, None if there is none."""
         found = [suffix for suffix in self.members if suffix in images.SUFFIXES]
         return self.members[min(found, key=lambda suffix: suffix not in _JPEG)] if found else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Consecutive samples with images; a slice of a source."""
+    """Consecutive samples with images: a slice of a `WebDataset` source."""
 
     ranges: tuple[ShardRange, ...]
 
@@ -69,12 +69,12 @@ class Samples:
                 yield _item(range_.path, sample)
                 number += 1
             if number < range_.stop:
-                raise OSError(f"{range_.path}: fewer images than it had when the job was planned; run again")
+                raise OSError(f"{range_.path} has fewer images than when the job was planned; run the job again")
 
 
 @dataclasses.dataclass(frozen=True)
 class WebDataset:
-    """Tar shards, in order; labels are numbers without names."""
+    """A source of tar shards, in order; labels are numbers without names."""
 
     kind: ClassVar[str] = "webdataset"
     classes: ClassVar[tuple[str, ...]] = ()
@@ -82,72 +82,72 @@ class WebDataset:
 
     @property
     def num_images(self) -> int:
-        """How many samples have an image."""
+        """The number of samples that have an image."""
         return self.files.total
 
     def inputs(self) -> Iterator[Input]:
-        """The tars, by their paths below the folder that holds all of them."""
+        """Yields the tars, named by their paths below their common folder."""
         absolute = [_absolute(path) for path in self.files.paths]
         folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
         for path, name in zip(self.files.paths, absolute, strict=True):
             yield input_file(path, os.path.relpath(name, folder))
 
     def slice(self, start: int, stop: int) -> Samples:
-        """The images from number `start` to `stop`, which is excluded."""
+        """Returns images number `start` to `stop` (exclusive)."""
         return Samples(self.files.cut(start, stop))
 
 
 def open_webdataset(spec: str) -> WebDataset:
-    """The images of tar shards; reads the headers of all members once.
+    """Opens the images of tar shards; reads the headers of all members once.
 
     Args:
       spec: a folder, for all .tar files below it in the order of their names; or paths with `{000..127}`, `{a,b}` and
-        wildcards, several separated by `::`.
+        wildcards, separated by `::` if there are several.
 
     Raises:
-      PrepError: a tar is missing, cut short, damaged or compressed, has no images, or has two members of one name or
-        members of one sample that are apart.
+      PrepError: a tar is missing, truncated, corrupt or compressed, has no images, or has two members of one name or a
+        sample whose members are not consecutive.
     """
     paths = _find(spec)
     return WebDataset(ShardList(paths, tuple(map(_count, paths))))
 
 
 def scan(path: AnyPath) -> Iterator[Sample]:
-    """The samples of a tar, with or without an image; reads headers only and holds one sample at a time.
+    """Yields the samples of a tar, with or without an image; reads only headers and retains one sample at a time.
 
     Raises:
-      OSError: the tar cannot be read, is cut short or damaged, or a sample has two members of one suffix.
+      OSError: the tar cannot be read, is truncated or corrupt, or a sample has two members of one suffix.
     """
     for key, group in itertools.groupby(_members(path), key=lambda keyed: keyed[0]):
         members: dict[str, Member] = {}
         for _, suffix, member in group:
             if suffix in members:
-                raise OSError(f"{path}: {members[suffix].name} and {member.name} are the same part of one sample")
+                raise OSError(f"{path}: {members[suffix].name} and {member.name} have the same suffix in one sample")
             members[suffix] = member
         yield Sample(key, members)
 
 
 def _members(path: AnyPath) -> Iterator[tuple[str, str, Member]]:
-    """Key, suffix and place of each member."""
+    """Yields the key, the suffix and the location of each member."""
     with path.open("rb") as file:
         try:
             with tarfile.open(fileobj=file, mode="r:", encoding="utf-8") as tar:
                 while (info := tar.next()) is not None:
-                    tar.members.clear()  # tarfile would keep them all
+                    tar.members.clear()  # tarfile would store all of them
                     folder, slash, name = info.name.rpartition("/")
                     stem, dot, suffix = name.partition(".")
                     if info.isreg() and not info.issparse() and stem and dot:
                         member = Member(info.name, info.offset_data, info.size)
                         yield folder + slash + stem, dot + suffix.lower(), member
                 end = tar.offset
-        except (tarfile.TarError, ValueError) as error:  # ValueError: of a damaged PAX header
-            raise OSError(f"{path}: damaged or cut short, or no plain tar ({error})") from error
-        # For tarfile, a damaged header and the end of the file end the archive as well as the mark does. What follows
-        # the mark is looked at, because tars that were joined go on there.
+        except (tarfile.TarError, ValueError) as error:  # ValueError: a corrupt PAX header
+            raise OSError(f"{path}: truncated, corrupt or not a plain tar ({error})") from error
+        # tarfile ends the archive not only at the end mark, but also at a corrupt header and at the end of the file.
+        # What follows the mark is checked, because concatenated tars continue there.
         file.seek(end)
         rest = file.read(tarfile.RECORDSIZE)
         if len(rest) < tarfile.BLOCKSIZE or any(rest):
-            what = "neither a header nor the end of the tar" if rest else "no end mark, so it is cut short"
+            what = "neither a header nor the end of the tar" if rest else "no end mark, so the tar is truncated"
             raise OSError(f"{path}: byte {end}: {what}")
 
 
@@ -156,15 +156,15 @@ def _item(path: AnyPath, sample: Sample) -> Item:
     try:
         label, read = _label(path, sample), partial(_read, path, image)
     except ValueError as error:
-        label, read = -1, partial(unreadable, str(error))
+        label, read = -1, partial(raise_unreadable, str(error))
     return Item(image.name, read, label, partial(_beside, path, sample))
 
 
 def _label(path: AnyPath, sample: Sample) -> int:
-    """The number in a sample's .cls, -1 if it has none.
+    """Returns the number in a sample's .cls, -1 if it has none.
 
     Raises:
-      ValueError: it holds something else.
+      ValueError: the .cls is not a whole number.
     """
     member = sample.members.get(".cls")
     if member is None:
@@ -184,17 +184,17 @@ def _beside(path: AnyPath, sample: Sample, suffix: str) -> bytes:
 def _read(path: AnyPath, member: Member) -> bytes:
     data = read_range(path, member.offset, member.size)
     if len(data) < member.size:
-        raise OSError(f"{path}: {member.name} is cut short")
+        raise OSError(f"{path}: {member.name} is truncated")
     return data
 
 
 def _absolute(path: AnyPath) -> str:
-    """The path below the root; for a URL, one where no file is."""
+    """Returns the absolute path; for a URL, a path that no file has."""
     return os.path.abspath(path if isinstance(path, Path) else f"/{path}")
 
 
 def _count(path: AnyPath) -> int:
-    """Samples of a tar that have an image."""
+    """Returns the number of samples of a tar that have an image."""
     seen: set[str] = set()
     suffixes: set[str] = set()
     count = 0
@@ -202,14 +202,14 @@ def _count(path: AnyPath) -> int:
         for sample in scan(path):
             if sample.key in seen:
                 raise PrepError(
-                    f"{path}: members of sample {sample.key} are apart; write the tar in the order of the names"
+                    f"{path}: the members of sample {sample.key} are not consecutive; write the tar in name order"
                 )
             seen.add(sample.key)
             suffixes.update(sample.members)
             count += sample.image is not None
     except OSError as error:
         what = str(error) if error.errno is None else f"{path}: {error.strerror}"
-        raise PrepError(f"{what}; make or copy it again, uncompressed") from error
+        raise PrepError(f"{what}; create or copy it again, uncompressed") from error
     if not count:
         found = " ".join(sorted(suffixes)[:10]) or "no files"
         raise PrepError(f"{path}: no images: looked for {' '.join(sorted(images.SUFFIXES))}, found {found}")
@@ -217,7 +217,7 @@ def _count(path: AnyPath) -> int:
 
 
 def _find(spec: str) -> tuple[AnyPath, ...]:
-    """The tars that a specification names, each once."""
+    """Returns the tars that a specification names, each once."""
     folder = parse_path(spec)
     if folder.is_dir():
         names = [PurePosixPath(name) for name in walk_files(folder)]
@@ -226,7 +226,7 @@ def _find(spec: str) -> tuple[AnyPath, ...]:
             raise PrepError(f"{spec}: no .tar files below this folder; give the folder or the pattern of the shards")
         return tuple(folder / str(name) for name in names)
     if re.match(r"[a-z0-9+]+:(?!//)", spec):
-        raise PrepError(f"{spec}: only files can be read, not commands; copy the shards first")
+        raise PrepError(f"{spec}: shards are read from files, not from commands; copy the shards first")
     paths: list[AnyPath] = []
     for pattern in itertools.chain.from_iterable(map(_expand, spec.split("::"))):
         plain = parse_path(pattern)
@@ -241,9 +241,9 @@ def _find(spec: str) -> tuple[AnyPath, ...]:
 
 
 def _expand(pattern: str) -> list[str]:
-    """Spells out `{a,b}` and `{000..127}` as shells do; anything else between braces is left as it is."""
+    """Expands `{a,b}` and `{000..127}` as shells do; any other text between braces stays as it is."""
     if re.search(r"\{[^{}]*\{", pattern):
-        raise PrepError(f"{pattern}: braces within braces are not read; separate the patterns by ::")
+        raise PrepError(f"{pattern}: nested braces are not supported; separate the patterns by ::")
     parts = re.split(r"\{([^{}]*)\}", pattern)
     return [
         "".join(spelled) for spelled in itertools.product(*map(_alternatives, parts, itertools.cycle((False, True))))

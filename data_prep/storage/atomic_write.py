@@ -1,4 +1,4 @@
-"""Atomic writes: a file is either absent (or as it was) or complete, whenever the process is killed."""
+"""Atomic writes: whenever the process is killed, a file is either complete or as it was before."""
 
 import os
 import shutil
@@ -15,14 +15,14 @@ from data_prep.storage.remote import RemotePath
 
 @contextmanager
 def atomic_write(path: AnyPath, scratch: AnyPath | None = None) -> Iterator[BinaryIO]:
-    """Opens a temporary file that replaces `path` on leaving, complete and flushed to disk.
+    """Opens a temporary file that replaces `path` on exit, complete and flushed to disk.
 
-    If the body raises, `path` stays as it was.
+    If the body raises, `path` stays unchanged.
 
     Args:
-      path: of the file. In an object store, the object appears when its upload has finished.
+      path: the file to write. In an object store, the object appears when its upload has finished.
       scratch: folder for the temporary file, on the file system of `path`; by default the folder of `path`. Ignored for
-        an object store: there the temporary file is on this machine.
+        an object store, whose temporary file is on this machine.
     """
     if isinstance(path, RemotePath):
         with tempfile.TemporaryDirectory(prefix="data_prep-") as folder:
@@ -45,19 +45,19 @@ def atomic_write(path: AnyPath, scratch: AnyPath | None = None) -> Iterator[Bina
 
 
 def atomic_write_text(path: AnyPath, text: str) -> None:
-    """Writes a UTF-8 text file as `atomic_write` does."""
+    """Writes a UTF-8 text file atomically, see `atomic_write`."""
     with atomic_write(path) as out:
         out.write(text.encode())
 
 
 @contextmanager
 def atomic_folder(folder: AnyPath, scratch: AnyPath | None = None) -> Iterator[Path]:
-    """Gives an empty local folder; on leaving, its files move to `folder`, each complete and flushed to disk.
+    """Provides an empty local folder; on exit, its files move to `folder`, each complete and flushed to disk.
 
-    Other files in `folder` stay. A `folder` that does not exist appears with all its files at once.
+    Other files in `folder` stay. If `folder` does not exist, it appears with all its files at once.
 
     Args:
-      folder: where the files go.
+      folder: destination of the files.
       scratch: as for `atomic_write`.
     """
     if isinstance(folder, RemotePath):
@@ -94,5 +94,5 @@ def sync_folder(folder: Path) -> None:
 
 
 def _temporary(path: Path, scratch: Path | None) -> Path:
-    """A unique name: process numbers repeat between machines that share a folder."""
+    """Returns a unique temporary path. Process ids would not be unique among machines that share a folder."""
     return (path.parent if scratch is None else scratch) / f"{path.name}.{uuid.uuid4().hex}.tmp"

@@ -18,20 +18,20 @@ AnyPath = Path | RemotePath
 
 
 def parse_path(text: str | AnyPath) -> AnyPath:
-    """What text such as gs://BUCKET/FOLDER or /FOLDER names; a path stays itself."""
+    """Parses text such as gs://BUCKET/FOLDER or /FOLDER; returns a path unchanged."""
     if isinstance(text, str):
         if not text:
-            raise ValueError("an empty path; is a variable of the shell not set?")
+            raise ValueError("the path is empty; check that the shell variable in it is set")
         return RemotePath(text.rstrip("/")) if "://" in text else Path(text)
     return text
 
 
 @contextmanager
 def file_lock(file: AnyPath, wait: bool) -> Iterator[None]:
-    """Holds a lock on a local file, which is made, or folder. Object stores have none: there nothing is locked.
+    """Locks a local folder, or a local file, which is created if missing. In an object store, nothing is locked.
 
     Raises:
-      BlockingIOError: another process holds it, and `wait` is False.
+      BlockingIOError: another process holds the lock, and `wait` is False.
     """
     if isinstance(file, RemotePath):
         yield
@@ -46,13 +46,13 @@ def file_lock(file: AnyPath, wait: bool) -> Iterator[None]:
 
 
 def is_below(path: AnyPath, folder: AnyPath) -> bool:
-    """Whether a path is a folder, or lies in it."""
+    """Returns whether `path` is `folder` or lies below it."""
     inner, outer = str(path.resolve()), str(folder.resolve())
     return inner == outer or inner.startswith(outer.rstrip("/") + "/")
 
 
 def walk_files(folder: AnyPath) -> Iterator[str]:
-    """Files below a folder: paths relative to it with forward slashes. Links to folders are not followed."""
+    """Yields the files below a folder, as relative paths with forward slashes. Links to folders are not followed."""
     if isinstance(folder, RemotePath):
         yield from folder.walk()
         return
@@ -62,14 +62,14 @@ def walk_files(folder: AnyPath) -> Iterator[str]:
 
 
 def subfolders(folder: AnyPath) -> list[str]:
-    """Names of the folders directly below one."""
+    """Returns the names of the folders directly below a folder."""
     if isinstance(folder, RemotePath):
         return folder.folders()
     return [path.name for path in folder.iterdir() if path.is_dir()]
 
 
 def file_status(path: AnyPath) -> os.stat_result | Status | None:
-    """Looks a file up; None if it is not there."""
+    """Returns the status of a file; None if the file does not exist."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -77,19 +77,19 @@ def file_status(path: AnyPath) -> os.stat_result | Status | None:
 
 
 def file_statuses(folder: AnyPath, names: Sequence[str]) -> Iterator[os.stat_result | Status | None]:
-    """Looks up files below a folder, those of an object store in one listing; None for what is not there."""
+    """Yields the status of each file, or None if it does not exist; lists an object store only once."""
     if isinstance(folder, RemotePath):
         return map(folder.walk().get, names)
     return (file_status(folder / name) for name in names)
 
 
 def lexists(path: AnyPath) -> bool:
-    """Whether there is a file, or a link to nowhere."""
+    """Returns whether there is a file or a link, even a broken one."""
     return path.exists() if isinstance(path, RemotePath) else os.path.lexists(path)
 
 
 def glob_files(pattern: str) -> list[AnyPath]:
-    """Files that match a shell's pattern, in the order of their paths."""
+    """Returns the files that match a shell pattern, sorted by path."""
     if "://" not in pattern:
         return [Path(name) for name in sorted(glob.glob(pattern))]
     scheme, _, names = pattern.partition("://")
@@ -101,7 +101,7 @@ def glob_files(pattern: str) -> list[AnyPath]:
 
 
 def read_range(path: AnyPath, start: int, size: int) -> bytes:
-    """A part of a file; less where the file ends before."""
+    """Reads `size` bytes of a file from byte `start` on; fewer if the file ends earlier."""
     if isinstance(path, RemotePath):
         return path.read_range(start, start + size)
     with path.open("rb") as file:
@@ -110,23 +110,24 @@ def read_range(path: AnyPath, start: int, size: int) -> bytes:
 
 
 def remove_tree(folder: AnyPath) -> None:
-    """Deletes a folder and what is in it, with this machine's copies."""
+    """Deletes a folder with its contents, and this machine's copies of its files."""
     if isinstance(folder, RemotePath):
         if (copies := _copies(folder)).exists():
             shutil.rmtree(copies)
         folder.remove_tree()
     else:
-        with suppress(FileNotFoundError):  # another process that found the job done deletes it, too
+        with suppress(FileNotFoundError):  # another process that found the job finished may delete it too
             shutil.rmtree(folder)
 
 
 def local_copy(path: AnyPath) -> Path:
-    """The file itself, or this machine's copy of one that never changes: the first process to ask makes it.
+    """Returns a local path as it is; for a remote file, which must never change, the path of this machine's copy.
 
-    The copy stays until `remove_tree` deletes the folder of the file from this machine.
+    The first process that needs the copy creates it. It stays until `remove_tree` deletes the file's folder on this
+    machine.
 
     Raises:
-      PrepError: someone else has taken the place of the copies.
+      PrepError: another user owns the folder of the copies.
     """
     if not isinstance(path, RemotePath):
         return path
@@ -135,7 +136,7 @@ def local_copy(path: AnyPath) -> Path:
     if not copy.exists():
         copies.parent.mkdir(mode=0o700, exist_ok=True)
         if copies.parent.stat().st_uid != os.getuid():
-            raise PrepError(f"{copies.parent} belongs to somebody else; give another folder in $TMPDIR")
+            raise PrepError(f"{copies.parent} belongs to another user; set $TMPDIR to another folder")
         copies.mkdir(exist_ok=True)
         with file_lock(copies / "lock", wait=True):
             if not copy.exists():

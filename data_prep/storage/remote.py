@@ -1,7 +1,8 @@
 """Files in object stores, by URL: gs://BUCKET/..., s3://BUCKET/..., az://CONTAINER/..., through fsspec.
 
-epath, which tfds uses, is not used here: over fsspec it lists folders by names without their scheme, knows no times of
-change of S3, remembers listings that other machines have outdated, and leaves fsspec wherever TensorFlow is installed.
+epath, which tfds uses, is not used here: over fsspec it lists folders without the scheme, does not know S3's
+modification times, caches listings that other machines have outdated, and bypasses fsspec wherever TensorFlow is
+installed.
 """
 
 import dataclasses
@@ -18,14 +19,14 @@ from typing import Any, NamedTuple
 
 from data_prep.errors import PrepError, one_line
 
-PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # what fsspec needs, by scheme
+PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # packages that fsspec needs, by scheme
 EXTRAS = {"gcsfs": "-e .[gcs]"}
-_BUFFER_BYTES = 1 << 22  # what one request of an open file fetches
-_TIMES = ("mtime", "LastModified", "last_modified", "created")  # as the stores call the time of change
+_BUFFER_BYTES = 1 << 22  # size of one request of an open file
+_MODIFIED_KEYS = ("mtime", "LastModified", "last_modified", "created")  # the stores' names for the modification time
 
 
 class Status(NamedTuple):
-    """Of an object, what `os.stat` would tell: size in bytes, time of change in nanoseconds since 1970."""
+    """An object's size in bytes and modification time in nanoseconds since 1970, named as in `os.stat_result`."""
 
     st_size: int
     st_mtime_ns: int
@@ -33,14 +34,14 @@ class Status(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class RemotePath:
-    """An object, or the folder that objects' names make; what data_prep uses of `pathlib.Path`, for a URL.
+    """The URL of an object, or of a folder of objects, with the methods of `pathlib.Path` that data_prep uses.
 
-    A folder is there as long as objects are below it. What is missing raises FileNotFoundError, and whatever else goes
-    wrong is told as PrepError, which is no OSError: an image is left out because it is not there, never because its
-    store did not answer.
+    A folder exists as long as there are objects below it. A missing object raises FileNotFoundError. Any other failure
+    raises PrepError, which is not an OSError: an image is skipped if it is missing, never because its store did not
+    answer.
 
     Attributes:
-      url: scheme, bucket and names, without a slash at its end.
+      url: scheme, bucket and names, without a trailing slash.
     """
 
     url: str
@@ -53,12 +54,12 @@ class RemotePath:
 
     @property
     def parent(self) -> "RemotePath":
-        """The folder."""
+        """The folder that contains this path."""
         return RemotePath(self.url.rpartition("/")[0])
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of the URL."""
         return self.url.rpartition("/")[2]
 
     @property
@@ -67,17 +68,17 @@ class RemotePath:
         return PurePosixPath(self.name).suffix
 
     def with_suffix(self, suffix: str) -> "RemotePath":
-        """The path with another suffix, or none."""
+        """Returns the path with another suffix, or with none."""
         return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
 
     def absolute(self) -> "RemotePath":
-        """Itself: a URL depends on nothing."""
+        """Returns the path itself: a URL is always absolute."""
         return self
 
     resolve = expanduser = absolute
 
     def stat(self) -> Status:
-        """Size and time of change.
+        """Returns the size and modification time.
 
         Raises:
           FileNotFoundError: there is no such object.
@@ -85,44 +86,44 @@ class RemotePath:
         return _status(self._info())
 
     def exists(self) -> bool:
-        """Whether there is an object, or one below."""
+        """Returns whether there is such an object, or an object below it."""
         try:
             return bool(self._info())
         except FileNotFoundError:
             return False
 
     def is_file(self) -> bool:
-        """Whether it is an object."""
+        """Returns whether the path is an object."""
         try:
             return self._info()["type"] == "file"
         except FileNotFoundError:
             return False
 
     def is_dir(self) -> bool:
-        """Whether objects are below it."""
+        """Returns whether there are objects below the path."""
         try:
             return self._info()["type"] == "directory"
         except FileNotFoundError:
             return False
 
     def iterdir(self) -> Iterator["RemotePath"]:
-        """Objects and folders directly below it; none if it is not there."""
-        return (self / name for name in self._listed())
+        """Yields the objects and folders directly below the path; none if it does not exist."""
+        return (self / name for name in self._entry_types())
 
     def folders(self) -> list[str]:
-        """Names of the folders directly below it."""
-        return [name for name, kind in self._listed().items() if kind == "directory"]
+        """Returns the names of the folders directly below the path."""
+        return [name for name, kind in self._entry_types().items() if kind == "directory"]
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """What matches a pattern of one name or several, without `**`."""
+        """Yields the paths that match a pattern of one or more names, without `**`."""
         first, _, rest = pattern.partition("/")
         for path in self.iterdir():
             if fnmatchcase(path.name, first):
                 yield from path.glob(rest) if rest else (path,)
 
     def walk(self) -> dict[str, Status]:
-        """All objects below it, by their paths below it."""
-        with _told(self.url) as store:
+        """Returns the status of every object below the path, keyed by relative path."""
+        with _file_system(self.url) as store:
             found = store.find(self.url, detail=True)
         names = {name.lstrip("/")[len(self._key) + 1 :]: info for name, info in found.items()}
         return {name: _status(info) for name, info in names.items() if name and info["type"] == "file"}
@@ -138,29 +139,29 @@ class RemotePath:
         return io.BufferedReader(_Reader(self, self.stat().st_size), _BUFFER_BYTES)
 
     def read_bytes(self) -> bytes:
-        """The content."""
-        with _told(self.url) as store:
+        """Returns the content."""
+        with _file_system(self.url) as store:
             return store.cat_file(self.url)
 
     def read_text(self) -> str:
-        """The content, of UTF-8."""
+        """Returns the content, decoded as UTF-8."""
         return self.read_bytes().decode()
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop`, which is excluded and not beyond the end of the object."""
+        """Returns the bytes from `start` up to `stop` (excluded), which must not exceed the size of the object."""
         if start >= stop:
             return b""
-        with _told(self.url) as store:
+        with _file_system(self.url) as store:
             return store.cat_file(self.url, start=start, end=stop)
 
     def get(self, path: Path) -> None:
         """Copies the object to a local file."""
-        with _told(self.url) as store:
+        with _file_system(self.url) as store:
             store.get_file(self.url, str(path))
 
     def put(self, path: Path) -> None:
-        """Makes the object of a local file: whoever reads it meanwhile, or after a failure, has the earlier one."""
-        with _told(self.url) as store:
+        """Uploads a local file as this object. Readers see the earlier object meanwhile, and after a failure."""
+        with _file_system(self.url) as store:
             store.put_file(str(path), self.url)
         size, arrived = path.stat().st_size, self.stat().st_size
         if arrived != size:
@@ -169,46 +170,46 @@ class RemotePath:
     def unlink(self, missing_ok: bool = False) -> None:
         """Deletes the object."""
         try:
-            with _told(self.url) as store:
+            with _file_system(self.url) as store:
                 store.rm_file(self.url)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove_tree(self) -> None:
-        """Deletes everything below it, if anything is."""
-        with suppress(FileNotFoundError), _told(self.url) as store:
+        """Deletes everything below the path, if there is anything."""
+        with suppress(FileNotFoundError), _file_system(self.url) as store:
             store.rm(self.url, recursive=True)
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Nothing: folders are there as soon as objects are below them."""
+        """Does nothing: a folder exists as soon as there are objects below it."""
 
     def rmdir(self) -> None:
-        """Nothing: folders are gone when the last object below them is."""
+        """Does nothing: a folder disappears with the last object below it."""
 
     @property
     def _key(self) -> str:
-        """Bucket and names: with these fsspec's listings begin, some behind a slash."""
+        """Bucket and names, with which the entries of fsspec's listings begin, some after a slash."""
         return self.url.partition("://")[2]
 
     def _info(self) -> dict[str, Any]:
-        with _told(self.url) as store:
+        with _file_system(self.url) as store:
             return store.info(self.url)
 
-    def _listed(self) -> dict[str, str]:
-        """The type of each name directly below."""
+    def _entry_types(self) -> dict[str, str]:
+        """Returns the type of each name directly below the path."""
         try:
-            with _told(self.url) as store:
+            with _file_system(self.url) as store:
                 entries = store.ls(self.url, detail=True)
         except FileNotFoundError:
             return {}
-        # Some stores list a folder's own entry as well.
+        # Some stores also list the folder itself.
         keys = {entry["name"].strip("/"): entry["type"] for entry in entries}
         return {key.rpartition("/")[2]: kind for key, kind in keys.items() if key != self._key}
 
 
 class _Reader(io.RawIOBase):
-    """An object's bytes, fetched where they are asked for."""
+    """An object's bytes as a raw stream, fetched on demand."""
 
     def __init__(self, path: RemotePath, size: int):
         self._path = path
@@ -233,18 +234,18 @@ class _Reader(io.RawIOBase):
 
 
 def _status(info: Mapping[str, Any]) -> Status:
-    moment = next((info[key] for key in _TIMES if info.get(key) is not None), 0)  # folders have none
+    moment = next((info[key] for key in _MODIFIED_KEYS if info.get(key) is not None), 0)  # folders have none
     seconds = moment.timestamp() if isinstance(moment, datetime.datetime) else moment
     return Status(info["size"], round(seconds * 1e9))
 
 
 @contextmanager
-def _told(url: str) -> Iterator[Any]:
-    """Gives the store of a URL; turns its errors, of which each store has its own, into these two.
+def _file_system(url: str) -> Iterator[Any]:
+    """Provides the file system of a URL, and translates its errors, which differ among stores, to two exceptions.
 
     Raises:
-      FileNotFoundError: the body did not find something.
-      PrepError: the scheme is unknown, its package missing, or the body failed in another way.
+      FileNotFoundError: the body requested an object that does not exist.
+      PrepError: the scheme is unknown, its package is missing, or the body failed in another way.
     """
     store = _store(url.partition("://")[0])
     try:
@@ -257,14 +258,14 @@ def _told(url: str) -> Iterator[Any]:
 
 def _store(scheme: str) -> Any:
     if scheme not in PACKAGES:
-        raise PrepError(f"{scheme}:// is not known; a path is local or begins with {'://, '.join(PACKAGES)}://")
+        raise PrepError(f"{scheme}:// is not supported; give a local path, or one with {'://, '.join(PACKAGES)}://")
     package = PACKAGES[scheme]
     try:
-        import fsspec  # here, for its import takes a while that local work need not wait for
+        import fsspec  # imported here: it is slow, and local work does not need it
 
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError as error:
         raise PrepError(f"{scheme}:// paths need {package}: pip install {EXTRAS.get(package, package)}") from error
-    logging.getLogger(package).addHandler(logging.NullHandler())  # what it would print is in its errors
-    # fsspec keeps one of each kind for a process. Without a cache of listings: other machines write as well.
+    logging.getLogger(package).addHandler(logging.NullHandler())  # its errors contain what it would print
+    # fsspec caches one instance of each kind per process. Listings are not cached: other machines write as well.
     return kind(use_listings_cache=False)

@@ -1,4 +1,4 @@
-"""Records to batches: random access to a dataset, augmentation, region sampling, and the stream of batches."""
+"""The input pipeline: random access to records, augmentation, region sampling, and the stream of batches."""
 
 from rmae_jax.data.batches import batches, stream
 from rmae_jax.data.examples import center_examples

@@ -18,13 +18,14 @@ from rmae_jax.data.examples import Example, Examples, RandomExamples
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
-# The kernels and decoders release Python's lock, the rest (about a tenth) does not: beyond this, take processes.
+# Decoders and resizing release Python's global lock, the rest (about a tenth of the time) does not: more threads than
+# this do not help, more processes (`workers`) do.
 _MAX_THREADS = 16
 
-# What a generator's seed is for: the order of an epoch, the choices for an example, or what replaces its record.
+# Second part of a generator's seed: what it draws (an epoch's order, an example's augmentation, a replacement record).
 _ORDER, _EXAMPLE, _REPLACEMENT = 0, 1, 2
 
-_ATTEMPTS = 10  # replacements drawn for one damaged record
+_ATTEMPTS = 10  # replacements drawn for one corrupt record
 
 
 def batches(
@@ -42,40 +43,40 @@ def batches(
     workers: int = 0,
     threads: int | None = None,
 ) -> Iterator[Example]:
-    """Yields this host's rows of every global batch from `start_step` on, without end.
+    """Returns an endless iterator over this host's rows of every global batch, from `start_step` on.
 
-    Each epoch visits every record once, in an order of its own; a batch may span two epochs. The random choices of
-    an example are keyed by its place in the stream of epochs. Host p of P takes rows p*B/P to (p+1)*B/P, so the
-    batches of the hosts in order make up the global batch, the same for every P.
+    Each epoch visits every record once, in its own random order; a batch may span two epochs. An example's random
+    choices are keyed by its position in the stream of epochs. Host p of P takes rows p*B/P to (p+1)*B/P: the hosts'
+    rows, concatenated in order, are the global batch, which is the same for every P.
 
-    With `on_error` "skip", a damaged record is replaced by another, drawn by its place in the stream n: attempt a =
-    1, 2, ..., 10 takes np.random.default_rng((seed, 2, n, a)).integers(number of records), until one is undamaged.
+    With `on_error` "skip", a corrupt record at position n of the stream is replaced by another record. Attempt a = 1,
+    2, ..., 10 draws np.random.default_rng((seed, 2, n, a)).integers(number of records), until a record is not corrupt.
 
     Args:
       source: the records.
-      seed: of the order and of every augmentation, 0 <= seed < 2**32.
-      batch_size: B, of the global batch.
+      seed: the seed of the epochs' orders and of every augmentation, 0 <= seed < 2**32.
+      batch_size: B, the size of the global batch.
       image_size: S, in pixels.
-      num_regions: K regions per image; 0 leaves "regions" out and label maps packed, for MAE.
+      num_regions: K regions per image; 0 omits "regions" and does not unpack label maps, for MAE.
       region_filter: which regions may be drawn; by default all that are present.
-      on_error: what to do about a damaged record, "error" or "skip".
+      on_error: how a corrupt record is handled, "error" or "skip".
       start_step: the first batch to yield.
-      host: index of this host.
-      num_hosts: P.
-      workers: processes that prepare batches; 0 prepares them in threads of this process.
-      threads: per process; by default the cores are shared among the processes.
+      host: the index of this host.
+      num_hosts: P, the number of hosts.
+      workers: number of processes that prepare batches; 0 prepares them in threads of this process.
+      threads: number of threads per process; by default the processes share the cores.
 
     Yields:
       images: uint8 (B / P, S, S, 3), RGB.
       regions: uint8 (uint16, uint32) (B / P, S, S) for K up to 8 (16, 32); bit k is the k-th region's map.
-      permutation: int32 (B / P, L), the order of the patches for the regions' mask; with foreground sampling alone.
-      record: int64 (B / P), numbers of the records in the split.
-      damaged: int64 (B / P), the damaged record that the row's record replaces, or -1; with `on_error` "skip" alone.
+      permutation: int32 (B / P, L), the order of the patches for the regions' mask; only with foreground sampling.
+      record: int64 (B / P), the records' numbers in the split.
+      damaged: int64 (B / P), the corrupt record that this row's record replaces, or -1; only with `on_error` "skip".
 
     Raises:
-      ValueError: an argument is out of range; at once, not at the first batch.
-      DatasetError: the dataset is empty, or regions are asked for and it has none; later, a record is damaged (with
-        "skip", also those that were to replace it), or a shard cannot be read.
+      ValueError: an argument is out of range; raised by the call, not at the first batch.
+      DatasetError: the dataset is empty, or regions are requested and it has none. Raised while iterating: a record is
+        corrupt (with "skip", all its replacements too), or a shard cannot be read.
     """
     examples = RandomExamples(source, image_size, num_regions, region_filter)
     return stream(
@@ -103,13 +104,15 @@ def stream(
     workers: int = 0,
     threads: int | None = None,
 ) -> Iterator[Example]:
-    """The stream of batches of any kind of example; see `batches` for the arguments and what it promises."""
+    """Returns the stream of batches of any kind of example; see `batches` for its arguments and guarantees."""
     if batch_size < 1 or num_hosts < 1 or batch_size % num_hosts:
         raise ValueError(f"batch_size {batch_size} is not a positive multiple of the number of hosts, {num_hosts}")
     if not 0 <= host < num_hosts:
-        raise ValueError(f"host is {host}; it must be one of the {num_hosts} hosts, counted from 0")
+        raise ValueError(f"host is {host}; it must be at least 0 and less than num_hosts, {num_hosts}")
     if not 0 <= seed < 2**32 or start_step < 0 or workers < 0:
-        raise ValueError(f"seed {seed} (< 2**32), start_step {start_step}, workers {workers}: none may be negative")
+        raise ValueError(
+            f"seed {seed} must be 0 to 2**32 - 1; start_step {start_step} and workers {workers} must not be negative"
+        )
     if on_error not in ("error", "skip"):
         raise ValueError(f"on_error is {on_error!r}; it must be error or skip")
     if threads is None:
@@ -126,18 +129,18 @@ def stream(
 
 
 def _cores() -> int:
-    """Cores that this process may use; macOS does not tell and gives all."""
+    """Returns the number of cores that this process may use; on macOS, which does not report it, all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 class _HostExamples:
-    """One host's examples of every global batch, in the order in which grain asks for them.
+    """One host's examples of every global batch, in the order in which grain requests them.
 
-    Example i goes to worker i % W as its example i // W (so grain deals them), and worker w prepares batches w, w + W,
-    ...: whole batches come out of each worker, and the order of batches does not depend on W.
+    Grain gives example i to worker i % W, as that worker's example i // W. Worker w prepares batches w, w + W, ...:
+    each worker produces whole batches, and the order of batches does not depend on W.
 
-    Epoch e of the stream is a permutation of the records drawn from (seed, e); the choices for the stream's example n
-    are drawn from (seed, n). Grain's own shuffle is not used: with a handful of records it takes 2 ms per example.
+    Epoch e of the stream is a permutation of the records drawn from (seed, e); the augmentation of the stream's example
+    n is drawn from (seed, n). Grain's own shuffle is not used: with a handful of records it takes 2 ms per example.
     """
 
     def __init__(
@@ -160,14 +163,14 @@ class _HostExamples:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> Example | DatasetError:
-        """An example; an error is returned, since grain leaks the batches of other workers where one is raised."""
+        """Returns an example, or its error: if it were raised, grain would leak the batches of other workers."""
         try:
             return self._at(self._place(index))
         except DatasetError as error:
             return error
 
     def _place(self, index: int) -> int:
-        """The place in the stream of what grain asks for."""
+        """Returns the position in the stream of the example that grain requests as `index`."""
         position, worker = divmod(index, self._workers)
         batch, row = divmod(position, self._rows)
         return self._first + (batch * self._workers + worker) * self._batch_size + row
@@ -192,13 +195,13 @@ class _HostExamples:
                 return self._example(int(rng.integers(len(self._examples.source))), place)
             except RecordError:
                 continue
-        raise DatasetError(f"{error}; {_ATTEMPTS} records drawn to replace it are damaged too") from error
+        raise DatasetError(f"{error}; {_ATTEMPTS} records drawn to replace it are corrupt too") from error
 
     def __repr__(self) -> str:
         return f"examples of {self._examples.source}"
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The records in the order of an epoch; keeps two epochs, for the batches that span them."""
+        """Returns the records in the order of an epoch; two epochs are cached, for batches that span them."""
         order = self._epochs.get(epoch)
         if order is None:
             order = np.random.default_rng((self._seed, _ORDER, epoch)).permutation(len(self._examples.source))
@@ -210,15 +213,16 @@ class _Batches(Iterator[Example]):
     """The iterator that `batches` returns.
 
     Attributes:
-      close: ends the threads and processes. Runs by itself when the iterator is deleted and when Python exits.
+      close: a function that ends the threads and processes. It is called automatically when the iterator is deleted and
+        when Python exits.
     """
 
     def __init__(self, dataset: grain.IterDataset):
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # grain reads its flags, which nobody parses outside of absl.app
-        # Held in a list so that closing also drops it: grain's iterators complain when Python's exit deletes them.
+            flags.FLAGS.mark_as_parsed()  # grain reads its flags, which only absl.app would parse
+        # In a list, so that `close` can delete it: grain's iterators print errors if Python deletes them at exit.
         self._iterator = [iter(dataset)]
-        with _without_interrupts():  # at once: workers load while the model compiles
+        with _without_interrupts():  # now, so that workers load while the model compiles
             self._iterator[0].start_prefetch()
         self.close = weakref.finalize(self, _close, self._iterator)
 
@@ -233,13 +237,13 @@ class _Batches(Iterator[Example]):
 
 
 def _stack(examples: list[Example | DatasetError]) -> Example | DatasetError:
-    """A batch of examples; the first error in place of one that has any."""
+    """Stacks examples into a batch; returns the first error instead if there is one."""
     error = next((example for example in examples if isinstance(example, DatasetError)), None)
     return error or {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
 def _copy(batch: Example | DatasetError) -> Example | DatasetError:
-    """Out of the shared memory in which workers hand over batches: whoever holds one at exit would leak it."""
+    """Copies a batch out of the workers' shared memory, which would leak if a batch still referred to it at exit."""
     if isinstance(batch, DatasetError):
         return batch
     return {key: np.array(array) for key, array in batch.items()}
@@ -251,8 +255,8 @@ def _close(iterator: list[grain.DatasetIterator]) -> None:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Threads and processes started from here never see Ctrl-C: it is the main thread that ends them."""
-    # Starting multiprocessing's tracker would unblock the signal again: have it started before.
+    """Blocks Ctrl-C for threads and processes that are started within; the main thread ends them."""
+    # Starting multiprocessing's resource tracker unblocks the signal, so start it first.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -262,7 +266,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _start_worker(index: int, count: int) -> None:
-    """Runs in each worker process: it ends with the main process, even if that is killed."""
+    """Starts a thread in a worker process that ends it with the main process, even if that is killed."""
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

@@ -1,9 +1,9 @@
 """Crop, antialiased bicubic resize and flip of an image in one pass over the crop's pixels, bit-equal to Pillow.
 
-Source of the arithmetic: Pillow's Resample.c. Weights are computed in double precision, normalised and rounded to
-fixed point; the horizontal pass comes first; each pass is rounded and clipped to 8 bits. Every release of Pillow up to
-12 does just this. Pillow 13 takes the vertical pass first where the height shrinks much more than the width, which
-changes some pixels by rounding; ours keeps one order, so that the pixels do not depend on a release.
+The arithmetic is that of Pillow's Resample.c: weights are computed in double precision, normalised and rounded to fixed
+point; the horizontal pass comes first; each pass is rounded and clipped to 8 bits. All releases of Pillow up to 12 do
+this. Pillow 13 runs the vertical pass first if the height shrinks much more than the width, which changes some pixels
+by rounding. This code always uses the same order, so that pixels do not depend on Pillow's release.
 """
 
 import math
@@ -17,19 +17,19 @@ from rmae_jax.data.crops import Crop
 
 _FRACTION_BITS = 32 - 8 - 2  # 8 bits for the result, 2 for overshoot and sign
 _HALF = 1 << (_FRACTION_BITS - 1)
-# Rows that the horizontal pass takes together. It works on a transposed block, so that the innermost loop runs over
-# contiguous bytes of one column and compiles to vector instructions: 4 x faster than pixel by pixel.
-# _transpose is written for this number.
+# Number of rows that the horizontal pass processes together. It works on a transposed block, so that the innermost loop
+# runs over contiguous bytes of one column and compiles to vector instructions: 4 x faster than pixel by pixel.
+# `_transpose` is written for this number.
 _ROWS = 32
 
 
 def resize_bicubic(
     image: UInt8[np.ndarray, "image_height image_width 3"], crop: Crop, height: int, width: int
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Crops, resizes to (height, width) and flips.
+    """Crops an image, resizes it to (height, width) and flips it if `crop.flip`.
 
-    Equals `image.crop(box).resize((width, height), Image.BICUBIC)` of Pillow 12 bit for bit, mirrored where the crop
-    says so. Pixels outside the crop are neither read nor do they bleed in.
+    Before the flip, the result is bit-identical to `image.crop(box).resize((width, height), Image.BICUBIC)` of Pillow
+    12. Pixels outside the crop do not influence the result.
 
     Raises:
       ValueError: the crop is empty or reaches beyond the image.
@@ -44,7 +44,7 @@ def resize_bicubic(
 @njit(cache=True, nogil=True)
 @no_type_check
 def _resize(image, top, left, height, width, flip, out):
-    """Both passes; `rows` holds the crop's rows at the new width."""
+    """Runs both passes; `rows` holds the crop's rows at the new width."""
     out_height, out_width, _ = out.shape
     first, count, weights = _taps(width, out_width, flip)
     rows = np.empty((height, out_width * 3), np.uint8)
@@ -56,7 +56,7 @@ def _resize(image, top, left, height, width, flip, out):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _taps(size, out_size, flip):
-    """For each output pixel: its first input pixel, how many it reads, and their fixed-point weights."""
+    """Returns each output pixel's first input pixel, number of input pixels, and their fixed-point weights."""
     scale = size / out_size
     stretch = max(scale, 1.0)  # downscaling widens the kernel: antialiasing
     support = 2.0 * stretch
@@ -83,7 +83,7 @@ def _taps(size, out_size, flip):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _cubic(x):
-    """Keys' cubic convolution kernel with a = -0.5."""
+    """Evaluates Keys' cubic convolution kernel with a = -0.5."""
     x = abs(x)
     if x < 1.0:
         return (1.5 * x - 2.5) * x * x + 1.0
@@ -95,7 +95,7 @@ def _cubic(x):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _resize_rows(image, top, left, width, first, count, weights, out):
-    """The horizontal pass, `_ROWS` rows at a time."""
+    """Runs the horizontal pass, `_ROWS` rows at a time."""
     height, out_width = out.shape[0], first.shape[0]
     quads = np.empty((_ROWS // 4, width * 3), np.uint32)
     words = np.empty((width * 3, _ROWS // 4), np.uint32)
@@ -116,8 +116,8 @@ def _resize_rows(image, top, left, width, first, count, weights, out):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _pack(image, row, last, left, out):
-    """Writes four rows interleaved, a byte of each in a word (little-endian), so that the loop compiles to vector
-    instructions; beyond `last`, that row is read again."""
+    """Interleaves four rows, one byte of each in a word (little-endian), so that the loop compiles to vector
+    instructions. Row `last` stands in for rows after it."""
     one = image[min(row, last), left:].reshape(-1)
     two = image[min(row + 1, last), left:].reshape(-1)
     three = image[min(row + 2, last), left:].reshape(-1)
@@ -130,7 +130,7 @@ def _pack(image, row, last, left, out):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _transpose(quads, out):
-    """Eight packed quadruples of rows to columns of 32 bytes; written out, since a loop over them is 2 x slower."""
+    """Transposes eight packed quadruples of rows to columns of 32 bytes; unrolled, since a loop is 2 x slower."""
     for x in range(out.shape[0]):
         out[x, 0], out[x, 1], out[x, 2], out[x, 3] = quads[0, x], quads[1, x], quads[2, x], quads[3, x]
         out[x, 4], out[x, 5], out[x, 6], out[x, 7] = quads[4, x], quads[5, x], quads[6, x], quads[7, x]
@@ -139,7 +139,7 @@ def _transpose(quads, out):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _unpack(words, bit, out):
-    """The row whose bytes begin at this bit of each word."""
+    """Extracts the row whose bytes begin at bit `bit` of each word."""
     for x in range(out.shape[0]):
         out[x] = words[x] >> bit
 
@@ -147,7 +147,7 @@ def _unpack(words, bit, out):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _resize_columns(rows, first, count, weights, out):
-    """The vertical pass: each output row is a weighted sum of input rows."""
+    """Runs the vertical pass: each output row is a weighted sum of input rows."""
     total = np.empty(rows.shape[1], np.int32)
     for y in range(out.shape[0]):
         _weighted_sum(rows, first[y], count[y], weights[y], total, out[y])
@@ -159,7 +159,7 @@ def _weighted_sum(lines, first, count, weights, total, out):
     """Writes the weighted sum of `count` lines, rounded and clipped to 8 bits; `total` is scratch space."""
     total[:] = _HALF
     k = 0
-    while k + 4 <= count:  # four lines at a time: the sum is loaded and stored once for them
+    while k + 4 <= count:  # four lines at a time, so that the sum is loaded and stored once for all of them
         one, two, three, four = lines[first + k], lines[first + k + 1], lines[first + k + 2], lines[first + k + 3]
         w1, w2, w3, w4 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
         for j in range(total.shape[0]):

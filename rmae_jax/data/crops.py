@@ -1,16 +1,16 @@
-"""Where to crop: the random resized crop of the pre-training recipe, and whole images for pictures."""
+"""Crops: the random resized crop of the pre-training recipe, and the whole image."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-SCALE = (0.2, 1.0)
-ASPECT = (3 / 4, 4 / 3)
+SCALE = (0.2, 1.0)  # range of a crop's area, relative to the image's
+ASPECT = (3 / 4, 4 / 3)  # range of a crop's width / height
 
 
 class Crop(NamedTuple):
-    """A rectangle of an image, in pixels, and whether it is mirrored left to right after resizing."""
+    """A rectangle of an image, in pixels, and whether to mirror it left to right after resizing."""
 
     top: int
     left: int
@@ -22,14 +22,14 @@ class Crop(NamedTuple):
         """Raises ValueError if the crop is empty or reaches beyond an image of this size."""
         inside = 0 <= self.top <= height - self.height and 0 <= self.left <= width - self.width
         if not (inside and self.height > 0 and self.width > 0):
-            raise ValueError(f"{self} does not lie in an image of {height} x {width} pixels")
+            raise ValueError(f"{self} is empty or does not fit in an image of {height} x {width} pixels")
 
 
 def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> Crop:
     """Draws a crop covering 20-100 % of the area with aspect 3/4-4/3, and a flip with probability 1/2.
 
-    The algorithm is torchvision's RandomResizedCrop: the area is uniform, the aspect log-uniform; after ten attempts
-    that do not fit the image, the largest centred crop whose aspect is in range.
+    The algorithm is that of torchvision's RandomResizedCrop: the area is uniform, the aspect log-uniform. If ten
+    attempts do not fit in the image, the crop is the largest centred one whose aspect is in range.
     """
     log_aspect = (math.log(ASPECT[0]), math.log(ASPECT[1]))
     for _ in range(10):
@@ -49,5 +49,5 @@ def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> Cr
 
 
 def whole(height: int, width: int) -> Crop:
-    """The crop that covers the whole image."""
+    """Returns the crop that covers the whole image."""
     return Crop(0, 0, height, width)

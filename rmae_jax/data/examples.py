@@ -1,4 +1,4 @@
-"""From a record to what the model is fed: uint8 pixels and a bitmask of sampled regions."""
+"""Training examples from records: uint8 pixels and a bitmask of sampled regions."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,22 +21,22 @@ Example = dict[str, np.ndarray]
 
 @runtime_checkable
 class Examples(Protocol):
-    """What makes an example of a record; every random choice comes from the generator that it is handed.
+    """A function from a record's number and a random generator to an example.
 
     Attributes:
-      source: of the records.
+      source: the source of the records.
     """
 
     source: TFRecordSource
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
-        """Makes the example of one record; raises as `RandomExamples` does."""
+        """Returns the example of one record; all random choices come from `rng`. Raises as `RandomExamples` does."""
 
 
 class RandomExamples:
-    """Makes augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3).
+    """Augmented training examples: random resized crop, flip, K random regions (R-MAE, section 3).
 
-    The records of a small dataset are decoded once, see `rmae_jax.data.record_cache`.
+    The records of a small dataset are decoded only once, see `rmae_jax.data.record_cache`.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class RandomExamples:
         region_filter: RegionFilter | None = None,
         cache_bytes: int = CACHE_BYTES,
     ):
-        """See `rmae_jax.data.batches` for the arguments, and `RecordCache` for the last.
+        """Checks the arguments, for which see `rmae_jax.data.batches`; `cache_bytes` is the limit of `RecordCache`.
 
         Raises:
-          DatasetError: regions are asked for and the dataset has none.
+          DatasetError: regions are requested and the dataset has none.
           ValueError: the size or the number of regions is out of range, or the filter does not fit the size.
         """
         _check_request(source, image_size, num_regions)
@@ -61,10 +61,10 @@ class RandomExamples:
         self._decode = RecordCache(partial(decode, source, with_regions=num_regions > 0), len(source), cache_bytes)
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
-        """Makes the example of one record; every random choice comes from `rng`.
+        """Returns the example of one record, with all random choices drawn from `rng`.
 
         Raises:
-          RecordError: the record is damaged.
+          RecordError: the record is corrupt.
           DatasetError: its shard cannot be read.
         """
         image, layers = self._decode(record)
@@ -92,16 +92,16 @@ def center_examples(
     seed: int = 0,
     on_error: str = "error",
 ) -> Example:
-    """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
+    """Returns a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
 
-    The same record and seed give the same regions, whichever records stand beside it. With `on_error` "skip", damaged
-    records are left out, as long as one is left.
+    The same record and seed give the same regions, whatever the other records are. With `on_error` "skip", corrupt
+    records are skipped, unless all of them are corrupt.
 
     Returns:
-      What `rmae_jax.data.batches` yields.
+      A batch as `rmae_jax.data.batches` yields it.
 
     Raises:
-      DatasetError: a record cannot be read or decoded, or regions are asked for and the dataset has none.
+      DatasetError: a record cannot be read or decoded, or regions are requested and the dataset has none.
     """
     _check_request(source, image_size, num_regions)
     made, damaged = [], None
@@ -113,7 +113,7 @@ def center_examples(
                 raise
             damaged = error
     if damaged is not None and not made:
-        raise DatasetError(f"{damaged}; none of the records asked for is undamaged") from damaged
+        raise DatasetError(f"{damaged}; all requested records are corrupt") from damaged
     return {key: np.stack([example[key] for example in made]) for key in made[0]}
 
 
@@ -128,7 +128,7 @@ def _center_example(source: TFRecordSource, record: int, size: int, num_regions:
 def center_view(
     image: UInt8[np.ndarray, "height width 3"], layers: UInt16[np.ndarray, "layers height width"] | None, size: int
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], UInt16[np.ndarray, "layers {size} {size}"] | None]:
-    """The middle of a photograph and of its label maps, the short side resized to `size`."""
+    """Resizes the short side of an image and its label maps to `size`; returns their centre crops."""
     height, width = image.shape[:2]
     crop, short = whole(height, width), min(height, width)
     height, width = size * height // short, size * width // short
@@ -142,10 +142,10 @@ def center_view(
 def decode(
     source: TFRecordSource, record: int, with_regions: bool
 ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "layers height width"] | None]:
-    """Reads and decodes a record; its label maps stay packed where nobody wants them.
+    """Reads and decodes a record; its label maps are unpacked only if `with_regions`.
 
     Raises:
-      RecordError: the record is damaged.
+      RecordError: the record is corrupt.
       DatasetError: its shard cannot be read.
     """
     return unpack(source, record, source[record], with_regions)
@@ -154,19 +154,21 @@ def decode(
 def unpack(
     source: TFRecordSource, record: int, packed: records.Record, with_regions: bool
 ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "layers height width"] | None]:
-    """Decodes a record that was read, see `decode`.
+    """Decodes a record that was already read, see `decode`.
 
     Raises:
-      RecordError: the record is damaged.
+      RecordError: the record is corrupt.
     """
     try:
         image = records.decode_image(packed.image)
         if image.shape[:2] != (packed.height, packed.width):
-            raise ValueError(f"the image is {image.shape[:2]}, its record says {(packed.height, packed.width)}")
+            raise ValueError(f"the image is {image.shape[:2]}, but its record says {(packed.height, packed.width)}")
         if not with_regions:
             return image, None
         if max(packed.region_layers, default=0) >= source.num_layers:
-            raise ValueError(f"region layer {max(packed.region_layers)}, the dataset has {source.num_layers} layers")
+            raise ValueError(
+                f"region layer {max(packed.region_layers)}, but the dataset has {source.num_layers} layers"
+            )
         chosen = [layer in source.layer_ids for layer in packed.region_layers]
         return image, packed.regions if all(chosen) else packed.regions[chosen]
     except ValueError as error:
@@ -174,13 +176,13 @@ def unpack(
 
 
 def check_records(source: TFRecordSource) -> None:
-    """Refuses a dataset without records.
+    """Checks that a dataset has records.
 
     Raises:
-      DatasetError: says so.
+      DatasetError: it has none.
     """
     if len(source) == 0:
-        raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on photographs")
+        raise DatasetError(f"{source.folder}: split {source.split!r} has no records; run data_prep on images")
 
 
 def _check_request(source: TFRecordSource, image_size: int, num_regions: int) -> None:

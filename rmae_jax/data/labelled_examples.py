@@ -1,4 +1,4 @@
-"""Examples with what they show: a photograph's class, or the class of each pixel."""
+"""Labelled examples: images with a class, or with the class of each pixel."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ READERS = 4  # batches read ahead
 
 
 class LabelledExamples:
-    """Makes augmented examples with labels: random resized crop and flip.
+    """Augmented examples with labels: random resized crop and flip.
 
     Args:
-      source: the records; with `dense`, as `only_semantic` gives it.
+      source: the source of the records; with `dense`, one that `only_semantic` returned.
       image_size: S, in pixels.
-      dense: the class of each pixel in place of the photograph's.
+      dense: whether labels are the class of each pixel instead of the image's class.
 
     Raises:
       DatasetError: there are no records.
@@ -37,10 +37,10 @@ class LabelledExamples:
         self._read = RecordCache(partial(_read, source, dense=dense), len(source))
 
     def __call__(self, record: int, rng: np.random.Generator) -> Example:
-        """Makes the example of one record, see `labelled_examples`; every random choice comes from `rng`.
+        """Returns the example of one record, see `labelled_examples`, with all random choices drawn from `rng`.
 
         Raises:
-          DatasetError: the record is damaged or has no label.
+          DatasetError: the record is corrupt or has no label.
         """
         image, layers, label = self._read(record)
         crop, size = random_resized_crop(rng, *image.shape[:2]), self.image_size
@@ -51,16 +51,16 @@ class LabelledExamples:
 def labelled_examples(
     source: TFRecordSource, records: Sequence[int], *, image_size: int, dense: bool = False
 ) -> Example:
-    """Makes a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
+    """Returns a batch of chosen records without augmentation: short side resized to `image_size`, centre crop.
 
     Returns:
       images: uint8 (B, S, S, 3), RGB.
-      record: int64 (B), numbers of the records in the split.
-      label: int64 (B), the class of each photograph; or with `dense`
-      classes: uint16 (B, S, S), 1 + the class of each pixel, 0 where none is known.
+      record: int64 (B), the records' numbers in the split.
+      label: int64 (B), the class of each image; without `dense` only.
+      classes: uint16 (B, S, S), 1 + the class of each pixel, 0 where it is unknown; with `dense` only.
 
     Raises:
-      DatasetError: a record is damaged or has no label.
+      DatasetError: a record is corrupt or has no label.
     """
     made = []
     for record in records:
@@ -72,12 +72,12 @@ def labelled_examples(
 def labelled_batches(
     source: TFRecordSource, *, image_size: int, batch_size: int, dense: bool = False
 ) -> Iterator[Example]:
-    """All records of a split in their order, as `labelled_examples` makes them, read ahead in threads.
+    """Yields batches of `labelled_examples` of all records of a split, in order; threads read ahead.
 
     The last batch may be smaller.
 
     Raises:
-      DatasetError: a record is damaged or has no label, or there are no records.
+      DatasetError: a record is corrupt or has no label, or there are no records.
     """
     check_records(source)
     starts = iter(range(0, len(source), batch_size))
@@ -98,16 +98,15 @@ def labelled_batches(
 
 
 def only_semantic(source: TFRecordSource) -> TFRecordSource:
-    """The same records with no other layer than the one that says the class of each pixel.
+    """Returns a source of the same records with one label-map layer, that of the pixels' classes.
 
     Raises:
-      DatasetError: there is none.
+      DatasetError: the dataset has no such layer.
     """
     layers = [layer["name"] for layer in source.metadata["layers"] if layer.get("method") == "semantic"]
     if not layers:
         raise DatasetError(
-            f"{source.folder}: split {source.split!r} does not say the class of each pixel; prepare it with "
-            "--regions=semantic:FOLDER"
+            f"{source.folder}: split {source.split!r} has no pixel classes; prepare it with --regions=semantic:FOLDER"
         )
     return TFRecordSource(source.folder, source.split, layers[:1])
 
@@ -115,12 +114,12 @@ def only_semantic(source: TFRecordSource) -> TFRecordSource:
 def _read(
     source: TFRecordSource, record: int, dense: bool
 ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt16[np.ndarray, "maps height width"] | None, int]:
-    """The photograph of a record, its label maps if `dense`, and its class, which must be known if not."""
+    """Reads a record's image, its label maps if `dense`, and its class, which must be known if not `dense`."""
     packed = source[record]
     image, layers = unpack(source, record, packed, dense)
     if not dense and packed.label < 0:
         raise DatasetError(
-            f"{source.where(record)}: no class is known; prepare the photographs of class folders with --classes"
+            f"{source.where(record)}: no class is stored; prepare the dataset from class folders with --classes"
         )
     return image, layers, packed.label
 

@@ -1,4 +1,4 @@
-"""Crop, nearest resize and flip of label maps."""
+"""Crop, nearest-neighbour resize and flip of label maps."""
 
 from typing import no_type_check
 
@@ -12,10 +12,10 @@ from rmae_jax.data.crops import Crop
 def resize_nearest(
     layers: UInt16[np.ndarray, "layers map_height map_width"], crop: Crop, height: int, width: int
 ) -> UInt16[np.ndarray, "layers height width"]:
-    """Crops each layer, resizes it to (height, width) and flips it.
+    """Crops each layer, resizes it to (height, width) and flips it if `crop.flip`.
 
-    Output pixel i reads input pixel floor(float32(i) * float32(in / out)): PyTorch's `interpolate(mode="nearest")`,
-    and with it what the method's region maps are made by.
+    Output pixel i reads input pixel floor(float32(i) * float32(in / out)), as in PyTorch's
+    `interpolate(mode="nearest")`, by which the method resizes region maps.
 
     Raises:
       ValueError: the crop is empty or reaches beyond the maps.
@@ -29,7 +29,7 @@ def resize_nearest(
 
 
 def _source_pixels(size: int, out_size: int) -> np.ndarray:
-    """For each output pixel, the input pixel that it shows; unsigned, or Numba looks for negative indices."""
+    """Returns the input pixel of each output pixel; unsigned, so that Numba does not check for negative indices."""
     pixels = np.floor(np.arange(out_size, dtype=np.float32) * np.float32(size / out_size))
     return np.minimum(pixels.astype(np.uintp), np.uintp(size - 1))
 

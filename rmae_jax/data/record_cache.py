@@ -1,25 +1,26 @@
-"""Records decoded once, where all of a dataset fits into memory."""
+"""A cache of decoded records, for datasets that fit into memory as a whole."""
 
 import threading
 from collections.abc import Callable
 
 import numpy as np
 
-CACHE_BYTES = 2**28  # in each process: about a hundred photographs of 640 x 480 with three label maps
+CACHE_BYTES = 2**28  # per process: about a hundred images of 640 x 480 with three label maps
 
 Decoded = tuple[np.ndarray | int | None, ...]
 
 
 class RecordCache:
-    """Keeps what `decode` makes of a dataset's records if all of them fit, and none of them if not.
+    """A cache of a dataset's decoded records that holds all of them if they fit, and none of them otherwise.
 
-    A large dataset gains nothing from a few of its records: each comes once an epoch. With a few photographs, as when
-    somebody tries an idea, decoding would take longer than all that makes examples of them.
+    Caching a part of a large dataset gains nothing, since each record is read once an epoch. With few images, as in a
+    quick experiment, decoding would take longer than all further steps to an example.
 
     Args:
-      decode: makes arrays of a record's number. They are handed out again: nobody may write into them.
-      count: number of records.
-      limit: bytes of all arrays together. It is given up as soon as the records so far, on average, are too large.
+      decode: returns the arrays of a record, given its number. They are shared: callers must not write into them.
+      count: the number of records.
+      limit: the size of all arrays together, in bytes. Caching stops as soon as the average size of the records so far
+        is too large for it.
     """
 
     def __init__(self, decode: Callable[[int], Decoded], count: int, limit: int = CACHE_BYTES):
@@ -29,7 +30,7 @@ class RecordCache:
         self._lock = threading.Lock()
 
     def __call__(self, record: int) -> Decoded:
-        """What `decode` makes of a record; raises what that does."""
+        """Returns a decoded record; raises what `decode` raises."""
         records = self._records
         if records is not None and record in records:
             return records[record]
@@ -47,7 +48,7 @@ class RecordCache:
             self._records = None
 
     def __getstate__(self):
-        return {"decode": self._decode, "count": self._count, "limit": self._limit}  # each process keeps its own
+        return {"decode": self._decode, "count": self._count, "limit": self._limit}  # each process has its own cache
 
     def __setstate__(self, state):
         self.__init__(**state)

@@ -1,4 +1,4 @@
-"""Which regions of an image are seen in a step, and the bitmask in which they travel to the device."""
+"""Sampling of an image's K regions, and the bitmask in which they are sent to the device."""
 
 from typing import no_type_check
 
@@ -10,7 +10,7 @@ MAX_REGIONS = 32
 
 
 def bitmask_dtype(num_regions: int) -> np.dtype:
-    """The smallest unsigned integer with a bit for each of K regions.
+    """Returns the smallest unsigned integer type with a bit for each of K regions.
 
     Raises:
       ValueError: K is below 1 or above 32.
@@ -28,18 +28,18 @@ def sample_regions(
 ) -> Shaped[np.ndarray, "height width"]:
     """Draws K regions from all that are present in the label maps (R-MAE, section 3).
 
-    The labels of all layers form one pool, unweighted. K or more candidates are drawn from without replacement. Fewer
-    are repeated as often as needed, shuffled and cut to K, so that each appears nearly equally often. Without any
-    candidate no pixel belongs to a region.
+    The labels of all layers form one pool, unweighted. From K or more candidates, K are drawn without replacement.
+    Fewer are repeated as often as needed, shuffled and cut to K, so that each appears nearly equally often. Without
+    candidates, no pixel belongs to a region.
 
     Args:
-      rng: the source of the draw.
+      rng: the generator of the draw.
       layers: label maps as the model will see them, after crop, resize and flip; 0 = no region.
       num_regions: K.
-      allowed: which labels are candidates, see `RegionFilter.allowed`; by default all that are present.
+      allowed: the labels that are candidates, see `RegionFilter.allowed`; by default all that are present.
 
     Returns:
-      One bitmask per pixel: bit k is set where the pixel belongs to the k-th drawn region.
+      One bitmask per pixel: bit k is set if the pixel belongs to the k-th drawn region.
     """
     dtype = bitmask_dtype(num_regions)
     layers = np.ascontiguousarray(layers)
@@ -56,7 +56,7 @@ def sample_regions(
 
 
 def draw(rng: np.random.Generator, num_candidates: int, num_regions: int) -> Int[np.ndarray, "drawn"]:
-    """Indices of the K drawn candidates; none if there is no candidate."""
+    """Draws the indices of K candidates; none if there are no candidates."""
     if num_candidates == 0:
         return np.empty(0, np.intp)
     if num_candidates >= num_regions:
@@ -69,7 +69,7 @@ def draw(rng: np.random.Generator, num_candidates: int, num_regions: int) -> Int
 @njit(cache=True, nogil=True)
 @no_type_check
 def _present(layers):
-    """(layers, largest label + 1): which labels occur; label 0 never counts."""
+    """Returns whether each label occurs, (layers, largest label + 1); False for label 0."""
     present = np.zeros((layers.shape[0], int(layers.max()) + 1 if layers.size else 1), np.bool_)
     for layer in range(layers.shape[0]):
         for label in layers[layer].flat:
@@ -81,7 +81,7 @@ def _present(layers):
 @njit(cache=True, nogil=True)
 @no_type_check
 def _look_up(layers, bits, out):
-    """ORs the bits of each layer's label into the pixel's mask."""
+    """ORs the bits of every layer's label at a pixel into that pixel's bitmask."""
     pixels = out.reshape(-1)
     for layer in range(layers.shape[0]):
         labels, table = layers[layer].reshape(-1), bits[layer]

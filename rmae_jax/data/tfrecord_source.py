@@ -18,30 +18,30 @@ from data_prep.dataset.metadata import REMEDY, read_metadata
 from data_prep.dataset.split import choose_split
 from data_prep.errors import DatasetError, RecordError
 
-# Shards beyond this many are opened anew for each read: processes are commonly limited to 1024 open files.
+# Only this many shards stay open; others are opened for each read. Processes are commonly limited to 1024 open files.
 _MAX_OPEN_SHARDS = 512
 
 
 class TFRecordSource:
-    """The records of one split of a dataset made by data_prep.
+    """The records of one split of a dataset that data_prep wrote.
 
-    `source[i]` reads one record by its offset and checks its crc. Safe to share between threads, and picklable: the
-    copy opens the files again.
+    `source[i]` reads one record by its offset and checks its CRC. A source can be shared between threads and pickled;
+    the unpickled copy opens the files again.
 
     Attributes:
-      folder: of the dataset.
-      name, split: together the stem of the files' names.
-      metadata: what NAME-SPLIT.json says.
+      folder: the dataset's folder.
+      name, split: the dataset's name and the split, together the stem of the file names.
+      metadata: the content of NAME-SPLIT.json.
       region_layers: names of the label-map layers to use; all if empty.
       layer_ids: indices of those layers, as in a record's region_layers.
     """
 
     def __init__(self, folder: str | os.PathLike, split: str = "train", region_layers: Sequence[str] = ()):
-        """Opens a split and checks that index and shards fit each other; reads no record.
+        """Opens a split and checks that its index and shards match; reads no record.
 
         Args:
-          folder: of the dataset.
-          split: of the dataset.
+          folder: the dataset's folder.
+          split: the name of the split.
           region_layers: names of the label-map layers to use; all of them if empty.
 
         Raises:
@@ -64,8 +64,8 @@ class TFRecordSource:
 
         Raises:
           IndexError: there is no such record.
-          RecordError: the record is damaged; names the shard file and the record.
-          DatasetError: the shard cannot be read at all, or is gone; names the same.
+          RecordError: the record is corrupt; the message names the shard file and the record.
+          DatasetError: the shard cannot be read or no longer exists; the message names the same.
         """
         record = operator.index(record)
         if not 0 <= record < len(self):
@@ -74,7 +74,7 @@ class TFRecordSource:
         try:
             return records.decode(tfrecord.unframe(self._read(shard, offset, length)))
         except (OSError, ValueError) as error:
-            # What the file system says may differ the next time: only damaged bytes are the record's own.
+            # An error of the file system may be temporary; only corrupt bytes are a property of the record.
             kind = RecordError if isinstance(error, ValueError) else DatasetError
             raise kind(f"{self.where(record)}: {error}; restore the shard, or run data_prep again") from error
 
@@ -93,7 +93,7 @@ class TFRecordSource:
 
     @property
     def fingerprint(self) -> str:
-        """Eight hexadecimal digits, the same if the metadata and every record's place and size are."""
+        """Eight hexadecimal digits that identify the metadata and every record's position and size."""
         crc = google_crc32c.Checksum(json.dumps(self.metadata, sort_keys=True).encode())
         crc.update(np.ascontiguousarray(self._index))
         return crc.hexdigest().decode()
@@ -104,7 +104,7 @@ class TFRecordSource:
         return len(self.metadata["layers"])
 
     def where(self, record: int) -> str:
-        """Names a record for an error message: its shard file and its place there and in the split."""
+        """Describes a record for an error message: its shard file, its number in the split, and its byte offset."""
         shard, offset, _ = self._index[record].tolist()
         return f"{self._shard_path(shard)}: record {record} of split {self.split!r} (byte {offset})"
 
@@ -121,7 +121,7 @@ class TFRecordSource:
         return [names.index(name) for name in self.region_layers]
 
     def _read(self, shard: int, offset: int, length: int) -> bytes:
-        """Reads one frame; short if the file ends within it."""
+        """Reads one frame; the result is shorter if the file ends within it."""
         size = length + tfrecord.FRAMING_BYTES
         if shard >= _MAX_OPEN_SHARDS:
             with open(self._shard_path(shard), "rb") as file:
@@ -136,12 +136,12 @@ class TFRecordSource:
         return self._split.shard_path(shard, len(self.metadata["shard_lengths"]))
 
     def _read_index(self) -> Int64[np.ndarray, "records 3"]:
-        """Maps the index and checks it against the metadata and the sizes of the shards."""
+        """Reads the index and checks it against the metadata and the shards' sizes."""
         lengths = self.metadata["shard_lengths"]
         index = read_index(self._split, len(lengths))
         shards, offsets, sizes = index.T
         if np.bincount(shards, minlength=len(lengths)).tolist() != lengths:
-            raise DatasetError(f"{self._split.index_path}: the index does not match the shards' lengths; {REMEDY}")
+            raise DatasetError(f"{self._split.index_path}: the index does not match the shard lengths; {REMEDY}")
         ends = np.zeros(len(lengths), np.int64)
         np.maximum.at(ends, shards, offsets + sizes + tfrecord.FRAMING_BYTES)
         for shard, end in enumerate(ends.tolist()):

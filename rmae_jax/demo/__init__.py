@@ -1,1 +1,1 @@
-"""A page on which one marks a few patches of a thing and sees the model's region branch complete its region."""
+"""A web page that completes regions: the user marks a few patches of an object, and the model predicts the rest."""

@@ -1,8 +1,8 @@
-"""Serves a page on which a checkpoint's region branch completes what one marks.
+"""Serves a web page on which a checkpoint's region branch completes regions from marked patches.
 
     python -m rmae_jax.demo --checkpoint=RUN
 
-The page listens on this machine alone, unless --host says otherwise.
+Only this machine can open the page, unless --host is another address.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-OPEN = (
-    "warning: whoever reaches {}, port {}, may use the page, upload photographs to this machine and keep it busy; "
+OPEN_HOST_WARNING = (
+    "warning: anyone who reaches {}, port {}, can use the page, upload photographs to this machine and keep it busy; "
     "there is no password and no encryption"
 )
 
@@ -29,12 +29,14 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
-    parser.add_argument("--host", default="127.0.0.1", help="listens there; default: 127.0.0.1")
-    parser.add_argument("--port", default=7860, type=port, help="default: 7860")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, help="a run folder (newest step) or one step's folder"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", default=7860, type=port, help="port to listen on (default: 7860)")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("gradio") is None:
-        sys.exit("error: the page needs Gradio: pip install -e .[demo]")
+        sys.exit("error: the page needs Gradio; install it with: pip install -e .[demo]")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with tempfile.TemporaryDirectory(prefix="rmae-jax-demo-") as uploads:
@@ -47,10 +49,10 @@ def main(argv: list[str] | None = None) -> None:
 def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = uploads
-    # Gradio asks its own page whether it is there; a proxy does not know.
+    # Gradio requests its own page to check that it is up; a proxy cannot reach it.
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
 
-    # Imported here, so that a wrong flag is answered at once.
+    # Imported here, so that a wrong flag is reported at once.
     from rmae_jax import loading
     from rmae_jax.demo import app
     from rmae_jax.demo.segmenter import Segmenter
@@ -69,8 +71,8 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     try:
         address = app.launch(app.build(segmenter), arguments.host, arguments.port)
         if arguments.host not in LOOPBACK:
-            print(OPEN.format(arguments.host, arguments.port))
-        print(f"{address}  (Ctrl-C ends it)", flush=True)
+            print(OPEN_HOST_WARNING.format(arguments.host, arguments.port))
+        print(f"{address}  (press Ctrl-C to stop)", flush=True)
         threading.Event().wait()
     except OSError as error:
         sys.exit(f"error: {error}")
@@ -80,7 +82,7 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
 
 
 def port(text: str) -> int:
-    """A port's number; the name of this function is what argparse calls a wrong one."""
+    """Parses a port number; argparse uses the name of this function in its error message."""
     number = int(text)
     if not 0 < number < 65536:
         raise ValueError

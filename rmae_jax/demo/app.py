@@ -1,4 +1,4 @@
-"""The page: what is on it and what happens when something is marked, chosen or uploaded."""
+"""The page: its elements, and its response to marks, settings and uploads."""
 
 import dataclasses
 import time
@@ -19,21 +19,21 @@ from rmae_jax.photographs import Photograph, view
 from rmae_jax.segmentation_scores import iou
 
 FIRST = "astronaut"
-SHIPPED = {Path(file).stem.replace("_", " "): file for file in PHOTOGRAPHS}  # by the names in the menu
-SCALES = (500, 1000, 1500)  # of the regions found by colours
+SHIPPED = {Path(file).stem.replace("_", " "): file for file in PHOTOGRAPHS}  # file name by menu entry
+SCALES = (500, 1000, 1500)  # of the regions found by colour
 MAX_PIXELS = 50_000_000  # of an upload
 LARGEST_UPLOAD = "20mb"
 HERE = Path(__file__).parent
 SYSTEM_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 INTRODUCTION = """<h1>Complete a region from a few patches</h1>
-<p>Mark patches of one thing: click inside of it; right-click, or choose “outside” and click, outside of it. Another
-click takes a mark away. The model sees your marks and a random part of the photograph, and says of every pixel how
-probable it is that it belongs to the same thing.</p>"""
+<p>Mark patches of one object: click patches inside it; for patches outside it, right-click, or choose “outside” and
+click. Click again to remove a mark. The model sees your marks and a random part of the photograph, and predicts for
+every pixel how likely it is to belong to the same object.</p>"""
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
-    """What one visitor is at."""
+class VisitorState:
+    """The state of one visitor: the photograph and the marked patches."""
 
     photograph: Photograph
     clicks: tuple[Click, ...] = ()
@@ -46,7 +46,7 @@ def shipped(name: str, segmenter: Segmenter) -> Photograph:
 
 
 def read_photograph(data: bytes, segmenter: Segmenter, name: str = "upload") -> Photograph:
-    """Reads an image file and crops its central square at the model's size.
+    """Reads an image file and crops its central square to the model's size.
 
     Raises:
       BadImage: the bytes are not an image, are corrupt, or the image has more than MAX_PIXELS pixels.
@@ -55,8 +55,8 @@ def read_photograph(data: bytes, segmenter: Segmenter, name: str = "upload") -> 
 
 
 def build(segmenter: Segmenter) -> gr.Blocks:
-    """The page of a model."""
-    first = Work(shipped(FIRST, segmenter))
+    """Builds the page for a model."""
+    first = VisitorState(shipped(FIRST, segmenter))
     with gr.Blocks(title="R-MAE: complete a region", analytics_enabled=False, delete_cache=(600, 600)) as page:
         work = gr.State(first)
         gr.HTML(INTRODUCTION, elem_classes="demo")
@@ -64,7 +64,9 @@ def build(segmenter: Segmenter) -> gr.Blocks:
             with gr.Column(scale=5, min_width=320):
                 with gr.Row():
                     names = gr.Dropdown(list(SHIPPED), value=FIRST, label="Photograph", min_width=150)
-                    mode = gr.Radio(["inside", "outside"], value="inside", label="A click marks", min_width=150)
+                    mode = gr.Radio(
+                        ["inside", "outside"], value="inside", label="A click marks a patch as", min_width=150
+                    )
                 patches = gr.HTML(js_on_load=(HERE / "board.js").read_text(), elem_classes="demo")
                 status = gr.HTML(elem_classes="demo")
                 with gr.Row():
@@ -79,51 +81,51 @@ def build(segmenter: Segmenter) -> gr.Blocks:
                     seen = gr.HTML(elem_classes="demo")
                     with gr.Column(min_width=240):
                         ratio = segmenter.model.config.mask_ratio
-                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Hidden share")
+                        hidden = gr.Slider(0, 0.9, value=ratio, step=0.05, label="Mask ratio")
                         seed = gr.Slider(0, 99, value=0, step=1, label="Seed")
-                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colours")
+                        scale = gr.Radio(SCALES, value=SCALES[0], label="Scale of the regions found by colour")
 
         settings, views = [hidden, seed, scale], [patches, status, completed, found, seen]
 
-        def view(work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
-            return drawn(segmenter, work, hidden, seed, scale)
+        def update(work: VisitorState, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+            return render(segmenter, work, hidden, seed, scale)
 
-        def mark(work: Work, mode: str, event: gr.EventData, *settings: float) -> tuple:
+        def mark(work: VisitorState, mode: str, event: gr.EventData, *settings: float) -> tuple:
             inside = mode == "inside" and not event.outside
             clicks = toggle(work.clicks, int(event.patch), inside, segmenter.num_patches)
             work = dataclasses.replace(work, clicks=clicks)
-            return work, *view(work, *settings)
+            return work, *update(work, *settings)
 
         def choose(name: str, *settings: float) -> tuple:
-            work = Work(shipped(name, segmenter))
-            return work, *view(work, *settings)
+            work = VisitorState(shipped(name, segmenter))
+            return work, *update(work, *settings)
 
         def read(data: bytes, *settings: float) -> tuple:
             try:
-                work = Work(read_photograph(data, segmenter))
+                work = VisitorState(read_photograph(data, segmenter))
             except BadImage as error:
-                gr.Warning(f"This file cannot be shown: {error}.", duration=10)
+                gr.Warning(f"This file cannot be read: {error}.", duration=10)
                 return (gr.skip(),) * (2 + len(views))
-            return work, None, *view(work, *settings)
+            return work, None, *update(work, *settings)
 
-        def forget(work: Work, *settings: float) -> tuple:
-            work = Work(work.photograph)
-            return work, *view(work, *settings)
+        def clear_marks(work: VisitorState, *settings: float) -> tuple:
+            work = VisitorState(work.photograph)
+            return work, *update(work, *settings)
 
-        # One after the other. Clicks that come while another is answered wait for their turn: none is lost.
+        # Events run one at a time. Clicks that arrive meanwhile are queued, so none is lost.
         every = {"show_progress": "hidden", "api_visibility": "private", "concurrency_id": "model"}
         patches.mark(mark, [work, mode, *settings], [work, *views], trigger_mode="multiple", **every)
         names.input(choose, [names, *settings], [work, *views], **every)
         upload.upload(read, [upload, *settings], [work, names, *views], **every)
-        clear.click(forget, [work, *settings], [work, *views], **every)
+        clear.click(clear_marks, [work, *settings], [work, *views], **every)
         for setting in settings:
-            setting.change(view, [work, *settings], views, trigger_mode="always_last", **every)
-        page.load(view, [work, *settings], views, **every)
+            setting.change(update, [work, *settings], views, trigger_mode="always_last", **every)
+        page.load(update, [work, *settings], views, **every)
     return page
 
 
-def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
-    """HTML of the board, the line below it, and the three pictures."""
+def render(segmenter: Segmenter, work: VisitorState, hidden: float, seed: int, scale: int) -> tuple[str, ...]:
+    """Returns the HTML of the board, of the status line below it, and of the three pictures."""
     image, clicks = work.photograph.image, work.clicks
     start = time.perf_counter()
     made = segmenter.complete(image, clicks, float(hidden), int(seed))
@@ -135,25 +137,25 @@ def drawn(segmenter: Segmenter, work: Work, hidden: float, seed: int, scale: int
         overlap = f"IoU {iou(made.probability > 0.5, region):.2f}"
         completed = drawing.region(image, made.probability, drawing.BLUE)
         found = drawing.region(image, region, drawing.GREEN)
-        line += f" Completed in {1000 * seconds:.0f} ms; {overlap} with the region found by colours."
+        line += f" Completed in {1000 * seconds:.0f} ms; {overlap} with the region found by colour."
         if len(inside) == len(clicks):
-            line += " Now mark what is around it as outside: without, the model takes all for inside."
+            line += " Now mark patches around it as outside; without any, the model predicts that all are inside."
         about = (
-            "The bluer, the more probable; the line is at one half.",
-            f"<strong>{overlap}</strong> with the completed one. By Felzenszwalb and Huttenlocher’s method, under the "
-            "last patch marked as inside.",
+            "Stronger blue is more probable; the outline is at one half.",
+            f"<strong>{overlap}</strong> with the completed region. This is the Felzenszwalb-Huttenlocher region under "
+            "the last patch marked as inside.",
         )
     else:
         completed = found = drawing.faded(image)
-        line += " Mark at least one patch inside of a thing."
-        about = ("Nothing is marked as inside.",) * 2
+        line += " Mark at least one patch inside an object."
+        about = ("No patch is marked as inside.",) * 2
     seen = drawing.seen(image, made.hidden, clicks, segmenter.patch_size)
     return (
         board(drawing.data_uri(drawing.photograph(image)), segmenter.side, clicks),
         f'<p class="status" role="status">{line}</p>',
         _figure("Completed region", completed, about[0]),
-        _figure("Region found by colours", found, about[1]),
-        _figure("What the model sees", seen, f"{1 - made.hidden.mean():.0%} of the photograph, and the marks."),
+        _figure("Region found by colour", found, about[1]),
+        _figure("What the model sees", seen, f"{1 - made.hidden.mean():.0%} of the photograph, and your marks."),
     )
 
 
@@ -165,10 +167,10 @@ def _figure(title: str, picture: UInt8[np.ndarray, "side side 3"], caption: str)
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> str:
-    """Serves the page in threads of its own; returns its address.
+    """Serves the page in background threads; returns its address.
 
     Raises:
-      OSError: the port is taken, or the host is none of this machine's.
+      OSError: the port is in use, or the host is not an address of this machine.
     """
     _, address, _ = page.launch(
         server_name=host,

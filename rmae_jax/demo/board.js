@@ -1,5 +1,5 @@
-// Runs once, with `element` and `trigger` from Gradio. The patches are buttons: a click (or Enter, or Space) marks with
-// the chosen mark, a right click (or a long touch) as outside; arrow keys move among them.
+// Runs once; Gradio provides `element`, `trigger` and `watch`. The patches are buttons: a click, Enter or Space sets
+// the selected mark, a right click or a long touch marks as outside, and the arrow keys move the focus.
 let focused = null;
 
 const patches = () => [...element.querySelectorAll("button[data-patch]")];
@@ -32,14 +32,14 @@ element.addEventListener("keydown", (event) => {
   focus(all[inside(row + down) * side + inside(column + right)]);
 });
 
-// Every mark draws the board anew, which takes the focus from the patch that had it.
+// Every mark replaces the board, so the focused patch loses the focus; this restores it.
 element.addEventListener("focusin", (event) => { focused = patchOf(event)?.dataset.patch ?? null; });
 element.addEventListener("focusout", (event) => { if (event.relatedTarget) focused = null; });
 watch("value", () => {
   if (focused !== null && document.activeElement === document.body) focus(patches()[focused]);
 });
 
-// Tab goes to the one patch whose tabindex is 0, and from there out of the board.
+// Only one patch has tabindex 0: Tab enters the board there, and the next Tab leaves the board.
 function focus(patch) {
   patches().forEach((other) => { other.tabIndex = other === patch ? 0 : -1; });
   patch.focus({ preventScroll: false });

@@ -1,4 +1,4 @@
-"""The photograph in patches, each of which is a button: for the mouse, for fingers, and for the keyboard."""
+"""The photograph as a grid of patches, each a button for mouse, touch and keyboard."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from rmae_jax.demo.segmenter import Click
 
 
 def board(picture: str, side: int, clicks: Sequence[Click]) -> str:
-    """HTML of a square picture in side x side patches.
+    """Returns the HTML of a square picture, divided into side x side patches.
 
     Args:
-      picture: its address.
-      side: patches in a row and in a column.
+      picture: the picture's URL.
+      side: number of patches in a row and in a column.
       clicks: marked patches, each once; the newest last.
     """
     marked = {click.patch: "inside" if click.inside else "outside" for click in clicks}
@@ -25,7 +25,7 @@ def board(picture: str, side: int, clicks: Sequence[Click]) -> str:
             f"{ {'inside': '+', 'outside': '−', '': ''}[mark] }</button>"
         )
     return (
-        f'<div class="board" role="group" aria-label="The photograph in {side} by {side} patches; arrow keys move"'
+        f'<div class="board" role="group" aria-label="The photograph in {side} by {side} patches; use the arrow keys"'
         f' style="--side: {side}; background-image: url({picture})">'
         f"{''.join(buttons)}</div>"
     )

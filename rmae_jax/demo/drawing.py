@@ -1,4 +1,4 @@
-"""The page's pictures: RGB arrays, drawn larger than the model's images, so that outlines are fine."""
+"""The page's pictures: RGB arrays, larger than the model's images so that outlines are fine."""
 
 import base64
 import io
@@ -14,13 +14,13 @@ from rmae_jax.completion import GRAY
 from rmae_jax.demo.segmenter import Click
 
 SMALLEST = 480  # side of a picture, in pixels
-FRAME = 4  # of marked patches, in pixels
-BLUE, GREEN = (40, 150, 255), (0, 200, 130)  # of the completed region, of the one found by its colours
-ORANGE = (235, 110, 0)  # of what is marked as outside
+FRAME = 4  # width of the frame of marked patches, in pixels
+BLUE, GREEN = (40, 150, 255), (0, 200, 130)  # of the completed region; of the region found by colour
+ORANGE = (235, 110, 0)  # of patches marked as outside
 
 
 def photograph(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "side side 3"]:
-    """The photograph at the pictures' size."""
+    """Resizes the photograph to the size of the pictures."""
     side = _side(image)
     return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
@@ -31,7 +31,7 @@ def seen(
     clicks: Sequence[Click],
     patch_size: int,
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """The photograph with gray in place of hidden patches, and frames around the marked ones."""
+    """Draws the photograph with gray in place of hidden patches, and frames around the marked ones."""
     scale = _side(image) // len(image)
     hidden = hidden.repeat(scale, axis=0).repeat(scale, axis=1)
     picture = np.where(hidden[..., None], np.uint8(255 * GRAY), photograph(image))
@@ -48,7 +48,7 @@ def seen(
 def region(
     image: UInt8[np.ndarray, "size size 3"], probability: Float[np.ndarray, "size size"], colour: tuple[int, int, int]
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """A region in colour over the faded photograph: as much of it as is probable, and a line where that is 0.5."""
+    """Draws a region over the faded photograph: colour as strong as its probability, and an outline at 0.5."""
     side = _side(image)
     values = Image.fromarray(probability.astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     values = np.asarray(values)
@@ -56,7 +56,7 @@ def region(
     alpha = 0.65 * values[..., None]
     picture = picture * (1 - alpha) + np.array(colour, np.float32) * alpha
     inside = values > 0.5
-    # A white line inside of a dark one is seen on every ground.
+    # A white line inside a dark one is visible on any background.
     edge = ndimage.binary_dilation(inside) ^ ndimage.binary_erosion(inside, border_value=1)
     picture[ndimage.binary_dilation(edge, iterations=2)] = 20
     picture[ndimage.binary_dilation(edge)] = 255
@@ -64,18 +64,18 @@ def region(
 
 
 def faded(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "side side 3"]:
-    """The photograph nearly without colour."""
+    """Draws the photograph with most of its colour removed."""
     picture = photograph(image).astype(np.float32)
     return (0.85 * picture.mean(axis=-1, keepdims=True) + 0.15 * picture).round().astype(np.uint8)
 
 
 def data_uri(picture: UInt8[np.ndarray, "side side 3"]) -> str:
-    """A picture as an address that holds it: a JPEG, whose colours are not thinned out, for the lines' sake."""
+    """Encodes a picture as a data URI: a JPEG without chroma subsampling, which would blur the lines."""
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, "JPEG", quality=88, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
 
 
 def _side(image: np.ndarray) -> int:
-    """The smallest multiple of the image's side that is large enough."""
+    """Returns the smallest multiple of the image's side that is at least SMALLEST."""
     return len(image) * math.ceil(SMALLEST / len(image))

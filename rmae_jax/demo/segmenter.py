@@ -1,7 +1,8 @@
-"""From marked patches to masks, and from masks to the completed region.
+"""Completion of a region from marked patches: marks to masks, and masks to the predicted region.
 
-The marked patches are what is visible of one region map: ones in the patches that are said to lie inside the thing,
-zeros in those outside. The encoder sees a random part of the photograph's patches, the marked ones always among them.
+The marked patches are the visible part of one region map: ones in the patches that are marked as inside the object,
+zeros in those marked as outside. The encoder sees a random part of the photograph's patches, always with the marked
+ones among them.
 """
 
 import dataclasses
@@ -22,11 +23,11 @@ from rmae_jax.model.query_decoder import QueryDecoder
 from rmae_jax.model.region_encoder import RegionFeatures
 from rmae_jax.model.region_patches import RegionPatches
 
-AHEAD = 12  # marks for which the model is compiled before they are made
+NUM_PRECOMPILED = 12  # numbers of marks, from 1, for which the model is compiled in advance
 
 
 class Click(NamedTuple):
-    """A marked patch: its number, row by row, and whether it is said to lie inside the thing."""
+    """A marked patch: its number, row by row, and whether it is marked as inside the object."""
 
     patch: int
     inside: bool
@@ -34,11 +35,11 @@ class Click(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CompletedRegion:
-    """What the model sees of a photograph, and the region that it completes.
+    """The part of a photograph that the model does not see, and the region that it completes.
 
     Attributes:
       hidden: pixels of the patches that the encoder does not see.
-      probability: that a pixel belongs to the region, 1 and 0 in the marked patches; None without a patch inside.
+      probability: probability that a pixel belongs to the region, 1 or 0 in marked patches; None if no patch is inside.
     """
 
     hidden: Bool[np.ndarray, "height width"]
@@ -46,7 +47,7 @@ class CompletedRegion:
 
 
 def toggle(clicks: Sequence[Click], patch: int, inside: bool, num_patches: int) -> tuple[Click, ...]:
-    """Marks a patch; marked so already, takes the mark away; marked as the other, changes it.
+    """Marks a patch, removes its mark if it is already the same, or changes it if it is the other.
 
     A patch that the photograph does not have changes nothing. The newest mark comes last.
     """
@@ -58,10 +59,10 @@ def toggle(clicks: Sequence[Click], patch: int, inside: bool, num_patches: int) 
 
 
 def image_mask(clicks: Sequence[Click], num_patches: int, hidden_share: float, seed: int) -> Mask:
-    """The photograph's mask: marked patches first, then the others in an order that depends on `seed` alone.
+    """Builds the photograph's mask: marked patches first, then the others in an order that depends only on `seed`.
 
-    (1 - hidden_share) * L patches are visible, rounded down, but at least one and all marked ones. The region map's
-    mask has the same permutation, of which as many are visible as are marked.
+    (1 - hidden_share) * L patches are visible, rounded down, but at least one and at least all marked ones. The region
+    map's mask has the same permutation; its visible patches are the marked ones.
     """
     order = np.random.default_rng(seed).permutation(num_patches)
     marked = np.array([click.patch for click in clicks], order.dtype)
@@ -71,7 +72,7 @@ def image_mask(clicks: Sequence[Click], num_patches: int, hidden_share: float, s
 
 
 def region_map(clicks: Sequence[Click], size: int, patch_size: int) -> Float[np.ndarray, "size size"]:
-    """Ones in the patches that are marked as inside, zeros elsewhere."""
+    """Returns a map with ones in the patches that are marked as inside, and zeros elsewhere."""
     side = size // patch_size
     inside = np.zeros(side * side, np.float32)
     inside[[click.patch for click in clicks if click.inside]] = 1
@@ -79,39 +80,39 @@ def region_map(clicks: Sequence[Click], size: int, patch_size: int) -> Float[np.
 
 
 class Segmenter:
-    """A model's region branch, asked for one region at a time.
+    """A model's region branch, used to complete one region at a time.
 
-    The compiled parts are small: encoder and neck once for each number of visible patches, the region encoder (and the
-    decoder of the variants "batch" and "channel") once for each number of marked ones.
+    The compiled parts are small: encoder and neck are compiled once for each number of visible patches, the region
+    encoder (and the decoder of the variants "batch" and "channel") once for each number of marked ones.
 
     Args:
-      model: with a region branch.
+      model: a model with a region branch.
 
     Raises:
-      ValueError: it has none.
+      ValueError: the model has no region branch.
     """
 
     def __init__(self, model: RMAE):
         config = model.config
         if config.objective == "mae":
-            raise ValueError('the objective is "mae": this model has no region branch that could complete a region')
+            raise ValueError('this model has no region branch to complete regions with: its objective is "mae"')
         self.model = model
         self.size, self.patch_size = config.image_size, config.patch_size
         self.side = config.image_size // config.patch_size
         self.num_patches = self.side**2
-        # The "channel" variant reads K maps at once. It is given copies, as in training on images of one region.
+        # The "channel" variant reads K maps at once. It gets copies, as in training on images with one region.
         self.copies = config.num_regions if config.region_variant == "channel" else 1
 
     def complete(
         self, image: UInt8[np.ndarray, "size size 3"], clicks: Sequence[Click], hidden_share: float, seed: int
     ) -> CompletedRegion:
-        """Completes the region of which `clicks` are visible.
+        """Completes the region whose visible part is given by `clicks`.
 
         Args:
-          image: at the model's size.
+          image: the photograph at the model's size.
           clicks: marked patches, each once; the newest last.
-          hidden_share: of the photograph's patches, 0 to below 1.
-          seed: of the choice of those.
+          hidden_share: fraction of the photograph's patches that is hidden, 0 to below 1.
+          seed: decides which patches are hidden.
         """
         mask = image_mask(clicks, self.num_patches, hidden_share, seed)
         grid = self.side, self.side
@@ -129,17 +130,17 @@ class Segmenter:
         return CompletedRegion(hidden, np.where(marked, visible, probability))
 
     def compile_ahead(self, stop: threading.Event) -> None:
-        """Compiles, one after the other, what each of the first marks at the model's mask ratio needs.
+        """Compiles, one after the other, the programs for the first AHEAD numbers of marks, at the model's mask ratio.
 
         Args:
-          stop: ends this before the next one.
+          stop: stops before the next number of marks.
         """
-        nothing, hidden_share = np.zeros((self.size, self.size, 3), np.uint8), self.model.config.mask_ratio
+        blank, hidden_share = np.zeros((self.size, self.size, 3), np.uint8), self.model.config.mask_ratio
         visible = image_mask((), self.num_patches, hidden_share, 0).num_visible
-        for count in range(1, min(AHEAD, visible) + 1):
+        for count in range(1, min(NUM_PRECOMPILED, visible) + 1):
             if stop.is_set():
                 return
-            self.complete(nothing, [Click(patch, True) for patch in range(count)], hidden_share, 0)
+            self.complete(blank, [Click(patch, True) for patch in range(count)], hidden_share, 0)
 
 
 @jax.jit
@@ -149,14 +150,14 @@ def _features(model: RMAE, maps: Float[Array, "1 copies size size"], region_mask
     patches = RegionPatches(maps, model.config.patch_size, model.config.num_regions)
     features = model.region_encoder(patches.take(region_mask.visible_ids), region_mask, grid)
     if isinstance(model.region_decoder, QueryDecoder):
-        # It reads the mean alone. One token instead of V: the decoder need not be compiled anew for each V.
+        # It reads only the mean. One token instead of V saves compiling the decoder again for each V.
         features = features._replace(tokens=features.mean[:, None])
     return features
 
 
 @jax.jit
 def _memory(model: RMAE, images: UInt8[Array, "1 size size 3"], mask: Mask) -> Float[Array, "1 tokens region_width"]:
-    """What the region decoder is told of the pixels, in the order of both masks, which share a permutation."""
+    """Computes the region decoder's memory of the pixels, in the order of both masks, which share a permutation."""
     images = normalize(images)
     latent = model.encoder(images, mask)
     first = model.region_decoder.first_memory_token(1)
@@ -178,7 +179,7 @@ def _decode(
 
 
 def region_under(labels: UInt16[np.ndarray, "size size"], patch: int, patch_size: int) -> Bool[np.ndarray, "size size"]:
-    """The region of a label map that covers most of a patch."""
+    """Returns the region of a label map that covers most of a patch."""
     row, column = np.array(divmod(patch, labels.shape[1] // patch_size)) * patch_size
     inside = labels[row : row + patch_size, column : column + patch_size]
     return labels == np.bincount(inside.ravel()).argmax()

@@ -1,4 +1,4 @@
-"""Evaluating a checkpoint: region completion, probes on frozen features, fine-tuning."""
+"""Evaluation of a checkpoint: region completion, probes on frozen features, and fine-tuning."""
 
 from rmae_jax.evaluate.completion import CompletionTask
 from rmae_jax.evaluate.evaluation_data import EvaluationData

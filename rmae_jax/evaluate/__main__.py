@@ -1,8 +1,8 @@
-"""Judges a checkpoint and adds the result to the run's evaluation.json.
+"""Evaluates a checkpoint on one task and adds the result to the run's evaluation.json.
 
     python -m rmae_jax.evaluate --checkpoint=RUN --task=TASK --data=DATASET [--OPTION=VALUE]
 
-A task's own options and what they mean: --task=TASK --help
+For the options of a task: --task=TASK --help
 """
 
 import argparse
@@ -13,25 +13,25 @@ import sys
 from pathlib import Path
 
 TASKS = {
-    "completion": "regions completed from 5 to 50 % of their patches, beside two simple rules: IoU and boundary F",
-    "knn": "classes by the nearest neighbours in the space of frozen features",
-    "linear": "classes by a linear layer on frozen features, MAE's protocol",
-    "segmentation": "the class of each pixel by a linear layer on frozen features: mean IoU",
-    "finetune": "classes, all weights trained, MAE's recipe",
+    "completion": "region completion from 5 to 50 % of the patches, compared with two simple rules: IoU and boundary F",
+    "knn": "image classification by the nearest neighbours among frozen features",
+    "linear": "image classification by a linear layer on frozen features (MAE's protocol)",
+    "segmentation": "semantic segmentation by a linear layer on frozen features: mean IoU",
+    "finetune": "image classification after training all weights (MAE's recipe)",
 }
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Evaluates as the arguments say."""
+    """Runs the evaluation that the command line requests."""
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser()
-    chosen = argparse.ArgumentParser(parser.prog, add_help=False, allow_abbrev=False)
-    chosen.add_argument("--task", choices=TASKS)
-    name = chosen.parse_known_args(argv)[0].task
+    task_parser = argparse.ArgumentParser(parser.prog, add_help=False, allow_abbrev=False)
+    task_parser.add_argument("--task", choices=TASKS)
+    name = task_parser.parse_known_args(argv)[0].task
     if name is None:
-        parser.parse_args(argv)  # says what is wrong, or --help
+        parser.parse_args(argv)  # prints the error or the help, and exits
 
-    # Imported here: a missing task is answered at once.
+    # Imported here, so that a missing task is reported at once.
     from rmae_jax.data import DatasetError
     from rmae_jax.evaluate import TASKS as classes
     from rmae_jax.runtime.library_output import silence_libraries
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     silence_libraries()
 
-    _add_options(parser, classes[name])
+    _add_options(parser, name, classes[name])
     arguments = parser.parse_args(argv)
     names = [field.name for field in dataclasses.fields(classes[name])]
     task = classes[name](**{one: getattr(arguments, one) for one in names})
@@ -59,19 +59,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's folder (newest step) or one step's")
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, help="a run folder (newest step) or one step's folder"
+    )
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--data", required=True, type=Path, help="a dataset that data_prep wrote")
-    parser.add_argument("--train_split", default="train", help="what probes are trained on (default: %(default)s)")
-    parser.add_argument("--split", default="validation", help="what is judged on (default: %(default)s)")
+    parser.add_argument("--train_split", default="train", help="the split to train on (default: %(default)s)")
+    parser.add_argument("--split", default="validation", help="the split to evaluate on (default: %(default)s)")
     parser.add_argument("--region_layers", default="", help="label-map layers to use, as a,b (default: all)")
-    parser.add_argument("--image_size", type=int, help="in pixels (default: the model's)")
-    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    parser.add_argument("--image_size", type=int, help="image size in pixels (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser, task: type) -> None:
-    group = parser.add_argument_group(f"options of {task.__name__.lower()}", inspect.getdoc(task))
+def _add_options(parser: argparse.ArgumentParser, name: str, task: type) -> None:
+    group = parser.add_argument_group(f"options of {name}", inspect.getdoc(task))
     for field in dataclasses.fields(task):
         group.add_argument(f"--{field.name}", type=field.type, default=field.default, help="(default: %(default)s)")
 
@@ -83,24 +85,24 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     from rmae_jax.training.recipe import names
 
     layers = names(arguments.region_layers)
-    held = TFRecordSource(arguments.data, arguments.split, layers)
-    train = held if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
+    held_out = TFRecordSource(arguments.data, arguments.split, layers)
+    train = held_out if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
     model, config = loading.load(arguments.checkpoint)
     run, step = loading.run_and_step(arguments.checkpoint)
     if arguments.image_size is not None:
         model = model.at_size(arguments.image_size, arguments.image_size)
-    report = _Phases()
-    data = EvaluationData(train, held, arguments.seed, report)
+    report = _PhaseProgress()
+    data = EvaluationData(train, held_out, arguments.seed, report)
     try:
         found = task(model, data)
     finally:
         report.close()
-    path = results.write(run, config, results.entry(name, task, model, step, data, found))
-    return f"{json.dumps(found, indent=2)}\n{name} of step {step} is in {path}"
+    path = results.write(run, config, results.build_entry(name, task, model, step, data, found))
+    return f"{json.dumps(found, indent=2)}\n{name} results of step {step} saved to {path}"
 
 
-class _Phases:
-    """Progress of work in several phases, each of which counts from 0."""
+class _PhaseProgress:
+    """Progress reporter for work in several phases, each of which counts from 0."""
 
     def __init__(self):
         self._reporter = None
@@ -114,7 +116,7 @@ class _Phases:
         self._reporter(done, total)
 
     def close(self) -> None:
-        """Ends the phase."""
+        """Ends the current phase."""
         if self._reporter is not None:
             self._reporter.close()
 

@@ -1,4 +1,4 @@
-"""The pre-trained encoder with a classification head: what is fine-tuned."""
+"""The pre-trained encoder with a classification head, for fine-tuning."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from rmae_jax.model.layers import LayerNorm
 
 
 class Classifier(nnx.Module):
-    """Mean of the patches' tokens, LayerNorm, linear layer (MAE's fine-tuning with global pooling).
+    """An encoder, the mean of its patch tokens, LayerNorm, and a linear layer (MAE's fine-tuning with global pooling).
 
-    The encoder's own last LayerNorm is not used, as there. Blocks are dropped at random in training (stochastic depth),
-    the deeper the more often.
+    As in MAE, the encoder's own last LayerNorm is not used. Blocks are dropped at random during training (stochastic
+    depth); the drop rate grows linearly with depth.
     """
 
     def __init__(self, encoder: PixelEncoder, num_classes: int, drop_path: float, *, rngs: nnx.Rngs):
@@ -27,7 +27,7 @@ class Classifier(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], key: PRNGKeyArray | None = None
     ) -> Float[Array, "batch classes"]:
-        """Logits; `key`, in training, draws what is dropped."""
+        """Computes the logits. For training, `key` draws what is dropped; without it, nothing is dropped."""
         x, blocks = self.encoder.embed(images), self.encoder.blocks
         depth = jax.tree.leaves(nnx.to_pure_dict(nnx.state(blocks)))[0].shape[0]
         if key is None:
@@ -42,7 +42,7 @@ class Classifier(nnx.Module):
 def _block(
     block: Block, rate: Float[Array, ""], key: PRNGKeyArray, x: Float[Array, "batch tokens features"]
 ) -> Float[Array, "batch tokens features"]:
-    """A block of which either part is left out, with probability `rate`, for each image; the rest is scaled up."""
+    """Applies a block whose two residual branches are dropped per image with probability `rate`, else scaled up."""
     keys = jax.random.split(key)
     x = x + drop(block.attention(block.norm1(x)), rate, keys[0])
     return x + drop(block.mlp(block.norm2(x)), rate, keys[1])
@@ -51,16 +51,16 @@ def _block(
 def drop(
     x: Float[Array, "batch tokens features"], rate: Float[Array, ""], key: PRNGKeyArray
 ) -> Float[Array, "batch tokens features"]:
-    """Zero for a random part of the batch; divided by the probability of being kept, so that the mean stays."""
+    """Zeroes random images of the batch; divides the others by the survival probability, to preserve the mean."""
     kept = jax.random.bernoulli(key, 1 - rate, (len(x), 1, 1))
     return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
 
 
 def layer_scales(params: PyTree[Array], depth: int, decay: float) -> PyTree[Float[Array, "..."]]:
-    """What each parameter's learning rate is multiplied by: 1 for the head, `decay` once more for each layer below.
+    """Returns each parameter's learning-rate multiplier: 1 for the head, times `decay` for each layer below it.
 
-    As in BEiT and MAE: the patch embedding and cls token are layer 0, block i (from 0) is layer i + 1, the head's
-    LayerNorm and linear layer are layer depth + 1. Broadcasts against the parameters.
+    As in BEiT and MAE, the patch embedding and cls token are layer 0, block i (from 0) is layer i + 1, and the head's
+    LayerNorm and linear layer are layer depth + 1. The multipliers broadcast against the parameters.
     """
 
     def scale(path: tuple, leaf: Array) -> Array:
@@ -75,7 +75,7 @@ def layer_scales(params: PyTree[Array], depth: int, decay: float) -> PyTree[Floa
 
 
 def is_decayed(params: PyTree[Array]) -> PyTree[bool]:
-    """Weight decay is on matrices: not on biases, norms and the cls token."""
+    """Returns which parameters have weight decay: matrices do; biases, norms and the cls token do not."""
 
     def decayed(path: tuple, leaf: Array) -> bool:
         return path[-1].key == "kernel"

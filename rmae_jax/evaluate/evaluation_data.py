@@ -1,4 +1,4 @@
-"""What an evaluation looks at."""
+"""The input of an evaluation (dataset splits, seed, progress callback), and counts of steps and classes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,39 +8,39 @@ from rmae_jax.data import TFRecordSource
 Report = Callable[[int, int], None]
 
 
-def silent(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Reports nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationData:
-    """Splits of a dataset, the seed of all random choices, and whom progress is told.
+    """The splits of a dataset, the seed of all random choices, and a progress callback.
 
     Attributes:
-      train: what probes are trained on.
-      held: what is judged on.
-      seed: of every random choice.
-      report: called with what is done and how much there is.
+      train: the split to train on.
+      held: the held-out split to evaluate on.
+      seed: the seed of every random choice.
+      report: called with the number of steps done and their total.
     """
 
     train: TFRecordSource
-    held: TFRecordSource
+    held_out: TFRecordSource
     seed: int = 0
-    report: Report = silent
+    report: Report = ignore_progress
 
 
-def steps_of(epochs: float, source: TFRecordSource, batch_size: int) -> int:
-    """The number of steps of so many epochs, at least one."""
+def num_steps(epochs: float, source: TFRecordSource, batch_size: int) -> int:
+    """Returns the number of steps in `epochs` epochs, at least one."""
     return max(1, round(epochs * len(source) / batch_size))
 
 
 def num_classes(*sources: TFRecordSource) -> int:
-    """One more than the largest class of any photograph."""
+    """Returns one more than the largest class of any image."""
     return 1 + max(source[record].label for source in sources for record in range(len(source)))
 
 
 def num_dense_classes(*sources: TFRecordSource) -> int:
-    """One more than the largest class of any pixel, which is the largest number in the maps of `only_semantic`."""
+    """Returns one more than the largest class of any pixel: the largest number in the maps of `only_semantic`."""
     return max(_largest_number(source, record) for source in sources for record in range(len(source)))
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning for classification: all weights are trained, as MAE's end-to-end recipe does."""
+"""Fine-tuning for classification: trains all weights, by MAE's end-to-end recipe."""
 
 import dataclasses
 from functools import partial
@@ -20,20 +20,21 @@ from rmae_jax.model import RMAE, normalize
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """MAE's recipe for ViT-B (appendix A.1, "end-to-end fine-tuning"), but for RandAugment and random erasing: random
-    resized crops, flips, mixup and CutMix are the augmentation.
+    """MAE's recipe for ViT-B (appendix A.1, "end-to-end fine-tuning") without RandAugment and random erasing.
+
+    Images are augmented by random resized crops, flips, mixup and CutMix.
 
     Attributes:
-      epochs: of the training split.
-      warmup_epochs: of them, linear; then a cosine to 0.
-      batch_size: images a step; the whole split where that is smaller.
+      epochs: passes over the training split.
+      warmup_epochs: epochs of linear warm-up, counted in `epochs`; then the learning rate falls to 0 by a cosine.
+      batch_size: images per step; the whole split if it is smaller.
       base_lr: the head's learning rate is base_lr * batch_size / 256.
-      layer_decay: what the learning rate is multiplied by for each layer below; MAE: 0.65 (B), 0.75 (L, H).
-      weight_decay: of AdamW, on matrices.
-      drop_path: probability that the last block is left out; less for those before, none for the first.
-      mixup: alpha; 0 for none.
-      cutmix: alpha; 0 for none.
-      label_smoothing: what the target gives to all classes alike.
+      layer_decay: factor of the learning rate for each layer below the head; MAE: 0.65 (B), 0.75 (L, H).
+      weight_decay: AdamW's weight decay, applied to matrices.
+      drop_path: probability of dropping a branch of the last block; decreases linearly to 0 at the first block.
+      mixup: alpha of mixup; 0 disables it.
+      cutmix: alpha of CutMix; 0 disables it.
+      label_smoothing: share of the target that is spread evenly over all classes.
     """
 
     epochs: float = 100.0
@@ -48,19 +49,22 @@ class Finetune:
     label_smoothing: float = 0.1
 
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
-        """Trains on `train`, judges on centre crops of `held`; the model itself stays as it is.
+        """Fine-tunes on `train` and evaluates on centre crops of `held_out`; `model` itself is not changed.
 
         Returns:
           top1, a fraction, and num_classes.
 
         Raises:
           ValueError: an option is out of range.
-          DatasetError: a record is damaged or its class not known.
+          DatasetError: a record is corrupt or has no class.
         """
         if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
-            raise ValueError(f"drop_path is {self.drop_path}, layer_decay {self.layer_decay}; both are fractions")
-        train, held, size, seed = data.train, data.held, model.config.image_size, data.seed
-        batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held)
+            raise ValueError(
+                f"drop_path is {self.drop_path} and layer_decay is {self.layer_decay}; "
+                "drop_path must be in [0, 1) and layer_decay in (0, 1]"
+            )
+        train, held_out, size, seed = data.train, data.held_out, model.config.image_size, data.seed
+        batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held_out)
         batches = stream(LabelledExamples(train, size), seed=seed, batch_size=batch_size)
         classifier = Classifier(model.encoder, classes, self.drop_path, rngs=nnx.Rngs(seed))
         graphdef, params = nnx.split(classifier)
@@ -87,12 +91,12 @@ class Finetune:
             params, opt_state = step(params, opt_state, done, batch["images"], batch["label"].astype(np.int32), weights)
         data.report(steps, steps)
         tuned = nnx.merge(graphdef, params)
-        return {"top1": top1(partial(_predict, tuned), held, size, batch_size), "num_classes": classes}
+        return {"top1": top1(partial(_predict, tuned), held_out, size, batch_size), "num_classes": classes}
 
     def optimizer(
         self, params: dict, depth: int, steps: int, warmup: int, batch_size: int
     ) -> optax.GradientTransformation:
-        """AdamW whose learning rate falls from layer to layer."""
+        """Returns AdamW with layer-wise learning-rate decay."""
         schedule = learning_rate(self.base_lr, batch_size, warmup, steps)
         scales = layer_scales(params, depth, self.layer_decay)
         return optax.chain(
@@ -101,12 +105,12 @@ class Finetune:
         )
 
     def targets(self, labels: Int[Array, " batch"], num_classes: int) -> Float[Array, "batch {num_classes}"]:
-        """What the classes' probabilities should be, smoothed."""
+        """Returns the smoothed target probabilities of the classes."""
         return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), self.label_smoothing)
 
 
 def mix(x: Float[Array, "batch *rest"], weights: Float[Array, "*weights"]) -> Float[Array, "batch *rest"]:
-    """Each entry mixed with its partner, the batch read backwards; `weights` is the part that is kept."""
+    """Mixes each entry with its partner in the reversed batch; `weights` is the share of the entry itself."""
     weights = weights[..., None] if jnp.ndim(weights) else weights
     return weights * x + (1 - weights) * x[::-1]
 

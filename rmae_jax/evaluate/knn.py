@@ -1,4 +1,4 @@
-"""k nearest neighbours in the space of frozen features."""
+"""Classification by the k nearest neighbours among frozen features."""
 
 import dataclasses
 
@@ -9,17 +9,17 @@ from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.evaluate.pooled_features import pooled_features
 from rmae_jax.model import RMAE
 
-CHUNK = 1024  # photographs compared with all others at once
+CHUNK = 1024  # images classified at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Knn:
-    """Weighted k-NN by cosine similarity (Wu et al. 2018, as DINO uses it): a neighbour votes exp(similarity / T).
+    """Weighted k-NN by cosine similarity (Wu et al. 2018, as in DINO): a neighbour's vote is exp(similarity / T).
 
     Attributes:
-      k: neighbours that vote.
+      k: number of neighbours that vote.
       temperature: T.
-      pool: "mean" of the patches' tokens, or the "cls" token, which nothing has trained.
+      pool: the "mean" of the patch tokens, or the "cls" token, which no pre-training loss trains directly.
     """
 
     k: int = 20
@@ -27,37 +27,37 @@ class Knn:
     pool: str = "mean"
 
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
-        """Classifies `held` by its neighbours in `train`.
+        """Classifies `held_out` by its nearest neighbours in `train`.
 
         Returns:
           top1, a fraction, and num_classes.
 
         Raises:
           ValueError: an option is out of range.
-          DatasetError: a record is damaged or its class not known.
+          DatasetError: a record is corrupt or has no class.
         """
         if self.k < 1 or self.temperature <= 0:
-            raise ValueError(f"k is {self.k} and temperature {self.temperature}; both must be positive")
+            raise ValueError(f"k is {self.k} and temperature is {self.temperature}; both must be positive")
         known, labels = pooled_features(model, data.train, self.pool, data.report)
-        asked, truth = pooled_features(model, data.held, self.pool, data.report)
-        chosen = vote(known, labels, asked, min(self.k, len(known)), self.temperature)
+        queries, truth = pooled_features(model, data.held_out, self.pool, data.report)
+        chosen = vote(known, labels, queries, min(self.k, len(known)), self.temperature)
         return {"top1": float((chosen == truth).mean()), "num_classes": int(max(labels.max(), truth.max())) + 1}
 
 
 def vote(
     known: Float[np.ndarray, "known features"],
     labels: Int64[np.ndarray, " known"],
-    asked: Float[np.ndarray, "asked features"],
+    queries: Float[np.ndarray, "queries features"],
     k: int,
     temperature: float,
-) -> Int64[np.ndarray, " asked"]:
-    """The class with the most votes among the k nearest, for each of `asked`."""
-    known, asked = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (known, asked))
+) -> Int64[np.ndarray, " queries"]:
+    """Returns, for each vector of `queries`, the class with the most votes among its k nearest in `known`."""
+    known, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (known, queries))
     chosen = []
-    for first in range(0, len(asked), CHUNK):
-        similarity = asked[first : first + CHUNK] @ known.T
+    for first in range(0, len(queries), CHUNK):
+        similarity = queries[first : first + CHUNK] @ known.T
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
-        # Less the largest, which changes no order and keeps the exponential small.
+        # Subtracting the largest changes no ranking and keeps the exponential small.
         weights = np.take_along_axis(similarity, nearest, axis=1)
         weights = np.exp((weights - weights.max(axis=1, keepdims=True)) / temperature)
         votes = np.zeros((len(similarity), labels.max() + 1))

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: each photograph of a batch mixed with another, and their classes likewise."""
+"""Weights of mixup and CutMix, which mix each image of a batch with another one, and their classes likewise."""
 
 import numpy as np
 from jaxtyping import Float32
@@ -9,16 +9,16 @@ SWITCH = 0.5  # the probability of CutMix
 def draw_weights(
     rng: np.random.Generator, size: int, mixup: float, cutmix: float
 ) -> Float32[np.ndarray, "{size} {size}"]:
-    """How much of each pixel a photograph keeps; the rest is its partner's.
+    """Draws the weight of an image at each of its pixels; the remaining weight is its partner's.
 
-    Mixup (Zhang et al. 2018) blends all pixels alike, CutMix (Yun et al. 2019) puts a rectangle of the partner in; a
-    coin chooses, as in timm's mode "batch". The mean of the weights is how much the photograph's own class counts.
+    Mixup (Zhang et al. 2018) blends all pixels equally; CutMix (Yun et al. 2019) pastes a rectangle of the partner. A
+    coin toss selects one, as in timm's mode "batch". The mean of the weights is the weight of the image's own class.
 
     Args:
-      rng: of this step.
-      size: of the images, in pixels.
-      mixup: alpha, of Beta(alpha, alpha); 0 for never.
-      cutmix: the same of CutMix.
+      rng: the step's random generator.
+      size: the images' side, in pixels.
+      mixup: alpha of mixup's Beta(alpha, alpha); 0 disables mixup.
+      cutmix: alpha of CutMix's Beta(alpha, alpha); 0 disables CutMix.
     """
     weights = np.ones((size, size), np.float32)
     if not mixup and not cutmix:

@@ -1,4 +1,4 @@
-"""Evaluations during a training run: every N steps, and after the last step."""
+"""Evaluation during a training run: every N steps, and after the last step."""
 
 import json
 from pathlib import Path
@@ -20,17 +20,17 @@ from rmae_jax.training.recipe import names
 
 
 class PeriodicEvaluation:
-    """Adds the results of config.evaluate.tasks to RUN/evaluation.json, on host 0, on one of its devices.
+    """Hook of the training loop that adds the results of config.evaluate.tasks to RUN/evaluation.json.
 
-    Each task has the options that `python -m rmae_jax.evaluate` gives it by default. The other hosts wait, so long
-    tasks are better run after training.
+    Each task has the default options of `python -m rmae_jax.evaluate`. The tasks run on one device of host 0 while the
+    other hosts wait, so long tasks are better run after training.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, run: Path):
-        """Checks config.evaluate and opens its dataset, if the recipe asks for evaluations.
+        """Checks config.evaluate and opens its dataset, if the recipe requests evaluations.
 
         Raises:
-          ConfigError: a key of config.evaluate has a value that cannot work.
+          ConfigError: a key of config.evaluate has an invalid value.
           DatasetError: the dataset cannot be used.
         """
         check(config)
@@ -45,10 +45,10 @@ class PeriodicEvaluation:
             self._graphdef = abstract_model(config.model)[0]
 
     def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
-        """Evaluates the parameters if `step` is a multiple of evaluate.every, or the last. All hosts must call it.
+        """Evaluates the parameters if `step` is a multiple of evaluate.every or the last step. All hosts must call it.
 
         Raises:
-          DatasetError: a record is damaged or has no label.
+          DatasetError: a record is corrupt or has no label.
           OSError: the results cannot be written.
         """
         if not self._tasks or (step % self._config.evaluate.every and not last):
@@ -59,25 +59,27 @@ class PeriodicEvaluation:
         model = nnx.merge(self._graphdef, params)
         for name, task in self._tasks.items():
             scores = task(model, self._data)
-            results.write(self._run, self._config, results.entry(name, task, model, step, self._data, scores))
-            hosts.say(f"step {step}: {name} {json.dumps(scores)}")
+            results.write(self._run, self._config, results.build_entry(name, task, model, step, self._data, scores))
+            hosts.print_once(f"step {step}: {name} {json.dumps(scores)}")
 
 
 def check(config: ml_collections.ConfigDict) -> None:
     """Checks the keys of config.evaluate.
 
     Raises:
-      ConfigError: a key has a value that cannot work.
+      ConfigError: a key has an invalid value.
     """
     keys, tasks = config.evaluate, names(config.evaluate.tasks)
     if keys.every < 0:
-        raise ConfigError(f"evaluate.every is {keys.every}; it is a number of steps, or 0 for never")
+        raise ConfigError(f"evaluate.every is {keys.every}; it must be a number of steps, or 0 for no evaluations")
     unknown = [name for name in tasks if name not in evaluate.TASKS]
     if unknown:
-        raise ConfigError(f"evaluate.tasks has {', '.join(unknown)}; there are {', '.join(evaluate.TASKS)}")
+        raise ConfigError(
+            f"evaluate.tasks: unknown task {', '.join(unknown)}; the tasks are {', '.join(evaluate.TASKS)}"
+        )
     if keys.every and not tasks:
-        raise ConfigError(f"evaluate.tasks is empty; name some of {', '.join(evaluate.TASKS)}")
+        raise ConfigError(f"evaluate.tasks is empty; choose from {', '.join(evaluate.TASKS)}")
     if keys.every and not (keys.path or config.data.path):
-        raise ConfigError("evaluate.path is empty: give the dataset to evaluate on, --config.evaluate.path=DATASET")
+        raise ConfigError("evaluate.path is empty; set the dataset to evaluate on: --config.evaluate.path=DATASET")
     if keys.every and "completion" in tasks and config.model.objective == "mae":
-        raise ConfigError('evaluate.tasks has completion, which the "mae" objective has no region branch for')
+        raise ConfigError('evaluate.tasks has completion, but the "mae" objective has no region branch; remove it')

@@ -1,4 +1,4 @@
-"""A linear layer trained on a frozen encoder's tokens."""
+"""A linear layer on a frozen encoder's tokens, and its training."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,10 +14,10 @@ from rmae_jax.data.examples import Example
 from rmae_jax.model import normalize
 from rmae_jax.model.encoder import PixelEncoder
 
-MOMENTUM, EPSILON = 0.1, 1e-6  # of the running statistics
+MOMENTUM, EPSILON = 0.1, 1e-6  # of the batch normalisation
 
 Tokens = Float[Array, "batch tokens features"]
-Chosen = Float[Array, "batch chosen features"]  # the tokens that are classified
+SelectedTokens = Float[Array, "batch chosen features"]  # the tokens that are classified
 Logits = Float[Array, "batch chosen classes"]
 
 
@@ -25,7 +25,7 @@ class Head(NamedTuple):
     """Batch normalisation without scale and shift, then a linear layer (MAE, appendix A.1, "linear probing").
 
     Attributes:
-      kernel, bias: of the linear layer.
+      kernel, bias: parameters of the linear layer.
       mean, variance: running statistics of the tokens.
     """
 
@@ -34,18 +34,20 @@ class Head(NamedTuple):
     mean: Float[Array, " features"]
     variance: Float[Array, " features"]
 
-    def __call__(self, tokens: Chosen) -> Logits:
-        """Logits, by the running statistics."""
+    def __call__(self, tokens: SelectedTokens) -> Logits:
+        """Computes the logits, with the running statistics."""
         return (tokens - self.mean) * jax.lax.rsqrt(self.variance + EPSILON) @ self.kernel + self.bias
 
 
-Choose = Callable[[Tokens], Chosen]
+TokenSelector = Callable[[Tokens], SelectedTokens]
 Loss = Callable[[Logits, Int[Array, "..."]], Float[Array, ""]]
 
 
 @partial(jax.jit, static_argnames="choose")
-def chosen_tokens(encoder: PixelEncoder, images: UInt8[Array, "batch height width 3"], choose: Choose) -> Chosen:
-    """The frozen encoder's tokens of photographs, in float32."""
+def selected_tokens(
+    encoder: PixelEncoder, images: UInt8[Array, "batch height width 3"], choose: TokenSelector
+) -> SelectedTokens:
+    """Computes the tokens of images with the frozen encoder; returns those that `choose` selects, in float32."""
     return choose(encoder(normalize(images))).astype(jnp.float32)
 
 
@@ -53,7 +55,7 @@ def train_head(
     encoder: PixelEncoder,
     batches: Iterator[Example],
     *,
-    choose: Choose,
+    choose: TokenSelector,
     label: str,
     loss: Loss,
     num_classes: int,
@@ -62,19 +64,19 @@ def train_head(
     seed: int,
     report: Callable[[int, int], None],
 ) -> Head:
-    """Trains a head while the encoder stays as it is.
+    """Trains a head on the tokens of a frozen encoder.
 
     Args:
-      encoder: frozen.
-      batches: with "images" and labels.
-      choose: which tokens are classified.
-      label: the batches' key of the labels.
-      loss: of logits and labels.
-      num_classes: C.
-      optimizer: of kernel and bias.
-      steps: of the training.
-      seed: of the head's initial weights.
-      report: called with the number of steps done and that of all.
+      encoder: the encoder, which is not trained.
+      batches: batches with "images" and labels.
+      choose: selects the tokens to classify.
+      label: the key of the labels in a batch.
+      loss: the loss of logits and labels.
+      num_classes: number of classes.
+      optimizer: the optimiser of kernel and bias.
+      steps: number of training steps.
+      seed: the seed of the head's initial weights.
+      report: called with the number of steps done and their total.
     """
     width = encoder.width
     kernel = 0.01 * jax.random.truncated_normal(jax.random.key(seed), -2, 2, (width, num_classes))
@@ -82,7 +84,7 @@ def train_head(
 
     @jax.jit
     def step(head: Head, opt_state: optax.OptState, encoder: PixelEncoder, images: Array, labels: Array):
-        tokens = chosen_tokens(encoder, images, choose)
+        tokens = selected_tokens(encoder, images, choose)
         mean, variance = tokens.mean(axis=(0, 1)), tokens.var(axis=(0, 1))
 
         def objective(weights: tuple[Array, Array]) -> Array:

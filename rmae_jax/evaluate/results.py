@@ -1,4 +1,4 @@
-"""evaluation.json of a run's folder: what was measured, and all that it depends on."""
+"""The file evaluation.json of a run folder: the results, and everything that they depend on."""
 
 import dataclasses
 import json
@@ -17,20 +17,20 @@ IDENTITY = ("task", "step", "options", "image_size", "seed", "data")
 VERSIONS = ("rmae-jax", "jax", "flax", "numpy")
 
 
-def entry(
+def build_entry(
     name: str, task: Any, model: RMAE, step: int, data: EvaluationData, results: dict[str, Any]
 ) -> dict[str, Any]:
-    """What is kept of one evaluation.
+    """Builds the entry of one evaluation.
 
     Args:
-      name: of the task.
-      task: with its options.
-      model: that was judged.
-      step: of the checkpoint.
-      data: with the seed and the dataset's splits, whose fingerprints are kept.
-      results: of the task.
+      name: the task's name.
+      task: the task with its options.
+      model: the evaluated model.
+      step: the checkpoint's step.
+      data: the seed and the dataset's splits, whose fingerprints are saved.
+      results: the task's results.
     """
-    splits = {"train": data.train, "held": data.held}
+    splits = {"train": data.train, "held": data.held_out}
     return {
         "task": name,
         "step": step,
@@ -43,33 +43,35 @@ def entry(
     }
 
 
-def write(run: Path, config: ml_collections.ConfigDict, made: dict[str, Any]) -> Path:
-    """Adds an evaluation to RUN/evaluation.json; one of the same task, step, options, seed and data is replaced.
+def write(run: Path, config: ml_collections.ConfigDict, evaluation: dict[str, Any]) -> Path:
+    """Adds an evaluation to RUN/evaluation.json.
+
+    It replaces an evaluation of the same task, step, options, image size, seed and data.
 
     Raises:
-      ValueError: the file that is there is not one of these.
-      OSError: it cannot be written.
+      ValueError: the existing file is not an evaluation.json.
+      OSError: the file cannot be written.
     """
     path = run / "evaluation.json"
     before = read(path)
-    kept = [one for one in before if _identity(one) != _identity(made)]
-    content = {"config": config.to_dict(), "evaluations": [*kept, made]}
+    others = [one for one in before if _identity(one) != _identity(evaluation)]
+    content = {"config": config.to_dict(), "evaluations": [*others, evaluation]}
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
     return path
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run; none if there is no file.
+    """Returns the evaluations of a run; an empty list if there is no file.
 
     Raises:
-      ValueError: it is not an evaluation.json.
+      ValueError: the file is not an evaluation.json.
     """
     if not path.exists():
         return []
     try:
         return json.loads(path.read_text())["evaluations"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no evaluations; move it away") from error
+        raise ValueError(f"{path} has no list of evaluations; move or delete the file") from error
 
 
 def _identity(one: dict[str, Any]) -> str:

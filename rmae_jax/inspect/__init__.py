@@ -1,7 +1,8 @@
-"""Looking at what a checkpoint has learned: completed pictures, attention, features, neighbours.
+"""Pictures of what a checkpoint has learned: completed images and regions, attention, features, nearest neighbours.
 
-Each of these is a function that returns NumPy arrays, and one that draws them; `python -m rmae_jax.inspect` makes one
-page of all. The names are loaded at their first use, so that a wrong flag of the command is answered without JAX.
+Each kind has a function that returns NumPy arrays and a function that draws them; `python -m rmae_jax.inspect` writes
+one page with all of them. The names are imported on first use, so that the command reports a wrong flag without
+loading JAX.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Where the encoder's heads look."""
+"""Attention weights of the encoder's heads."""
 
 from functools import partial
 
@@ -22,13 +22,13 @@ COLUMNS = 4
 def attention_weights(
     model: RMAE, image: UInt8[np.ndarray, "height width 3"], *, block: int = -1, token: int = 0
 ) -> Float[np.ndarray, "heads tokens"]:
-    """How much one token of an image, of which nothing is masked, takes from each token: the softmax in each head.
+    """Computes one token's attention weights to all tokens of an unmasked image: the softmax in each head.
 
     Args:
-      model: any objective.
-      image: sides are multiples of the patch size.
-      block: of the encoder, from 0; negative ones count from the last.
-      token: whose query; 0 is cls, 1 + row * columns + column a patch.
+      model: a model of any objective.
+      image: an image whose sides are multiples of the patch size.
+      block: index of an encoder block, from 0; negative indices count from the last.
+      token: index of the token whose query is used: 0 is cls, 1 + row * columns + column is a patch.
 
     Returns:
       (heads, 1 + L): cls first, then the patches row by row. Each row sums to 1.
@@ -38,11 +38,13 @@ def attention_weights(
     """
     model, depth = model.at_size(*image.shape[:2]), model.config.depth
     if not -depth <= block < depth:
-        raise ValueError(f"no block {block}: the encoder has {depth}, 0 to {depth - 1}, or -{depth} to -1 from the end")
+        raise ValueError(
+            f"no block {block}: the encoder has {depth} blocks, 0 to {depth - 1} or, from the end, -{depth} to -1"
+        )
     patch = model.config.patch_size
     num_tokens = 1 + (image.shape[0] // patch) * (image.shape[1] // patch)
     if not 0 <= token < num_tokens:
-        raise ValueError(f"no token {token}: the image has {num_tokens}, cls and its patches")
+        raise ValueError(f"no token {token}: the image has {num_tokens} tokens, cls and its patches")
     return np.asarray(_weights(model.encoder, as_input(image[None]), jnp.asarray(token), block % depth))
 
 
@@ -51,9 +53,9 @@ def _weights(
     encoder: PixelEncoder, images: Float[Array, "1 height width 3"], token: Int[Array, ""], block: int
 ) -> Float[Array, "heads tokens"]:
     before = jax.tree.map(lambda leaf: leaf[:block], encoder.blocks)
-    asked = jax.tree.map(lambda leaf: leaf[block], encoder.blocks)
-    x = asked.norm1(run_stack(before, encoder.embed(images)))
-    width, attention = x.shape[-1], asked.attention
+    target = jax.tree.map(lambda leaf: leaf[block], encoder.blocks)
+    x = target.norm1(run_stack(before, encoder.embed(images)))
+    width, attention = x.shape[-1], target.attention
     query = attention.qkv.part(jax.lax.dynamic_slice_in_dim(x, token, 1, axis=1), slice(width))
     keys = attention.qkv.part(x, slice(width, 2 * width))
     return weights_of(query, keys, attention.num_heads)[0, :, 0]
@@ -62,7 +64,7 @@ def _weights(
 def attention_maps(
     model: RMAE, image: UInt8[np.ndarray, "height width 3"], *, block: int = -1
 ) -> Float[np.ndarray, "heads rows columns"]:
-    """What the cls token of a block takes from each patch, by head; what it takes from itself is left out.
+    """Computes the attention weights of a block's cls token to each patch, by head, without the weight to itself.
 
     Raises:
       ValueError: there is no such block, or the image cannot be cut into patches.
@@ -74,7 +76,7 @@ def attention_maps(
 
 @styled
 def draw_attention(photograph: Photograph, maps: Float[np.ndarray, "heads rows columns"]) -> Figure:
-    """Draws the photograph, the mean of the heads, and each head, every map from 0 to its own largest weight."""
+    """Draws the photograph, the mean of the heads, and each head; each map is scaled from 0 to its largest weight."""
     height, width = photograph.image.shape[:2]
     pictures = 2 + len(maps)
     figure, axes = panels(-(-pictures // COLUMNS), COLUMNS, height / width, text=0.36)

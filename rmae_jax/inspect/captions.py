@@ -1,50 +1,58 @@
-"""What a page says of how its pictures were made."""
+"""Captions of the page: what its pictures show, and how they are computed."""
 
-RECONSTRUCTION = "Left: the photograph; middle: its visible patches; right: these, and the hidden ones as predicted."
+RECONSTRUCTION = (
+    "Left: the photograph. Middle: its visible patches. Right: the visible patches, with the model's prediction in "
+    "place of the masked ones."
+)
 NORMALISED = (
-    "The model predicts each patch up to its own mean and contrast, as MAE does. In the picture, mean and contrast "
-    "of a hidden patch are interpolated from the visible patches; they are never taken from the truth."
+    "As in MAE, the model predicts each patch only up to the patch's own mean and contrast. For the picture, the mean "
+    "and contrast of a masked patch are interpolated from the visible patches, never taken from the original."
 )
 REGION_COMPLETION = (
-    "A region's visible part (gray: hidden), what the model makes of it and of the photograph's visible patches, "
-    "and the truth: a region that the Felzenszwalb-Huttenlocher method finds in the photograph, not an object that "
-    "a person has drawn. Regions of 1 to 90 % of the picture are drawn at random; the largest of them are shown."
+    "Each row shows the outline of a region, its visible part (masked patches are gray), the model's completion, and "
+    "the truth. The model sees the visible part of the region and the visible patches of the photograph. The true "
+    "regions come from Felzenszwalb-Huttenlocher segmentation of the photograph; they are not objects that a person "
+    "annotated. Regions that cover 1 to 90 % of the picture are drawn at random, and the largest of them are shown."
 )
 IOU = (
-    "IoU is intersection over union in hidden patches, of the truth and of what the model gives more than half a "
-    "chance. A region that goes on as it began is easy to complete."
+    "IoU is the intersection over union of the true region and the completed one (probability above one half), in "
+    "masked patches only. A region that simply continues beyond its visible part is easy to complete."
 )
 ATTENTION = (
-    "What the cls token takes from each patch in block {} of {}, by head, of the whole photograph. Each map is "
-    "scaled from 0 to its own largest weight; the number is the part that goes to patches, the rest stays with cls. "
-    "In pre-training no loss asks the cls token for anything: bright is what it looks at, not what is important."
+    "Attention of the cls token to each patch in block {} of {}, by head; no patch is masked. Each map is scaled from "
+    "0 to its own largest weight. The percentage is the share of attention that goes to patches; the rest goes to the "
+    "cls token itself. No pre-training loss applies to the cls token directly, so bright patches are those it attends "
+    "to, not necessarily those that matter."
 )
 PCA = (
-    "The first three principal components of the encoder's patch features as red, green and blue, fitted to all "
-    "photographs of this page together: like colours are like features, across photographs too. They hold {}, {} "
-    "and {} of the variance. Smooth gradients over a whole picture tell that the features hold where a patch is, "
-    "besides what it shows."
+    "The first three principal components of the encoder's patch features, shown as red, green and blue. They are "
+    "fitted to all photographs on this page together: similar colours mean similar features, across photographs too. "
+    "They explain {}, {} and {} of the variance. Smooth gradients over a whole picture indicate that the features "
+    "encode the position of a patch as well as its content."
 )
 PATCH_SIMILARITY = (
-    "The cosine similarity of a framed patch's features with those of every patch of the photograph. Each map is "
-    "scaled from its smallest value, which is given, to 1."
+    "Cosine similarity of a framed patch's features with those of every patch of the photograph. Each map is scaled "
+    "from its smallest value, printed below it, to 1."
 )
 QUERIES = (
-    "The cosine similarity of the queries that the region branch makes of a photograph's regions, outlined and "
-    "numbered. A query is made of the visible part of a region's map alone: it tells of place and shape, not of "
-    "what the photograph shows there."
+    "Cosine similarity of the queries that the region branch computes for a photograph's regions, outlined and "
+    "numbered. A query depends only on the visible part of its region's map: it encodes place and shape, not what the "
+    "photograph shows there."
 )
 NEAREST_PHOTOGRAPHS = (
-    "Of each photograph the most similar others: cosine similarity of the mean of the patches' features."
+    "For each photograph, the most similar other photographs, by the cosine similarity of their mean patch features."
 )
 NEAREST_PATCHES = (
-    "Of the patch in the middle of each photograph the most similar ones in the other photographs, framed within "
-    "their surroundings: cosine similarity of the features."
+    "For the patch in the middle of each photograph, the most similar patches of the other photographs, by the cosine "
+    "similarity of their features. Each patch is framed within its surroundings."
 )
-LOSSES = "The losses over masked patches of training images. The dotted line is the step of this page."
+LOSSES = (
+    "Training losses, computed over masked patches of training images. The dotted line marks the step of this page's "
+    "checkpoint."
+)
 
-NO_PIXELS = 'Left out: the "rae" objective has no pixel decoder.'
-NO_BRANCH = 'Left out: the "mae" objective has no region branch.'
-NO_REGIONS = "{}: no regions of 1 to 90 % of the picture."
-NO_OTHERS = "Left out: it needs at least two photographs."
-NO_LOSSES = "The run has no metrics.jsonl to draw losses from."
+NO_PIXELS = 'Omitted: the "rae" objective has no pixel decoder.'
+NO_BRANCH = 'Omitted: the "mae" objective has no region branch.'
+NO_REGIONS = "{}: no regions cover 1 to 90 % of the picture."
+NO_OTHERS = "Omitted: at least two photographs are needed."
+NO_LOSSES = "Omitted: the run has no metrics.jsonl to draw losses from."

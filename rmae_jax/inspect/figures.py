@@ -1,4 +1,4 @@
-"""How figures look: panels of one size, small text that reads on white and on black, nothing behind them."""
+"""The style of figures: panels of one size, small text that is legible on white and black, no background."""
 
 import io
 
@@ -8,40 +8,40 @@ from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK = "#767676"  # 4.5:1 on white as on black
+TEXT_COLOUR = "#767676"  # contrast 4.5:1 on white and on black
 ACCENTS = ("#e4572e", "#2e86ab", "#d9a404", "#4c9f50", "#9d6cc9", "#cc5a8d", "#3aa6a0", "#8f6b4a")
-PANEL = 1.4  # inches, the width of a panel
+PANEL = 1.4  # width of a panel, in inches
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
+    "axes.edgecolor": TEXT_COLOUR,
+    "axes.labelcolor": TEXT_COLOUR,
+    "axes.titlecolor": TEXT_COLOUR,
     "axes.linewidth": 0.6,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "text.color": TEXT_COLOUR,
+    "xtick.color": TEXT_COLOUR,
+    "ytick.color": TEXT_COLOUR,
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
 }
-styled = matplotlib.rc_context(STYLE)  # decorates what draws
+styled = matplotlib.rc_context(STYLE)  # decorator of drawing functions
 
 
 def panels(rows: int, columns: int, aspect: float, text: float = 0.2) -> tuple[Figure, np.ndarray]:
-    """A figure of panels for pictures.
+    """Creates a figure with a grid of empty panels for pictures.
 
     Args:
-      rows: of panels.
-      columns: of panels.
-      aspect: height of a picture over its width.
-      text: inches above and below the pictures of a row.
+      rows: number of rows.
+      columns: number of columns.
+      aspect: height of a picture divided by its width.
+      text: total height of the text above and below the pictures of a row, in inches.
 
     Returns:
-      The figure and its axes, (rows, columns), empty.
+      The figure and its axes, (rows, columns).
     """
     figure = Figure(figsize=(PANEL * columns, rows * (PANEL * aspect + text)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
@@ -55,7 +55,7 @@ def panels(rows: int, columns: int, aspect: float, text: float = 0.2) -> tuple[F
 def show(
     axis: Axes, picture: Shaped[np.ndarray, "height width *colours"], title: str = "", note: str = "", **options: object
 ) -> None:
-    """Puts a picture into a panel: colours (uint8, or 0..1), or values in a colour map, from 0 to 1 if not told."""
+    """Shows a picture in a panel: colours (uint8, or 0..1), or values with a colour map, by default from 0 to 1."""
     values = {"vmin": 0, "vmax": 1, "cmap": "gray"} | options if picture.ndim == 2 else {}
     axis.imshow(picture, interpolation="nearest" if picture.ndim == 2 else None, **values)
     axis.set_title(title, pad=3)
@@ -63,7 +63,7 @@ def show(
 
 
 def webp(figure: Figure) -> bytes:
-    """A figure as a WebP file with a transparent ground: a quarter of the same PNG."""
+    """Encodes a figure as WebP with a transparent background, at a quarter of the size of the same PNG."""
     out = io.BytesIO()
     figure.savefig(out, format="webp", dpi=144, pil_kwargs={"quality": 88, "method": 4})
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""A page of pictures in one file: HTML that needs nothing from elsewhere."""
+"""A page of pictures as one self-contained HTML file."""
 
 import base64
 import dataclasses
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from rmae_jax.inspect.figures import webp
 
-PIXELS_PER_INCH = 96  # of CSS
+PIXELS_PER_INCH = 96  # as CSS defines it
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1d1d1f; --soft: #5f5f66; --line: #d8d8dd; --link: #0b57b0 }
 @media (prefers-color-scheme: dark) {
@@ -43,12 +43,12 @@ pre { overflow-x: auto; font-size: .8rem; line-height: 1.4 }
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture of a page.
+    """A picture on a page.
 
     Attributes:
-      figure: what is drawn.
-      caption: stands over it.
-      alt: says what it shows to who cannot see it.
+      figure: the figure to show.
+      caption: text above the figure.
+      alt: description for readers who cannot see the figure.
     """
 
     figure: Figure
@@ -58,31 +58,31 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a page.
+    """A section of a page.
 
     Attributes:
-      title: of the part, also the place that links lead to.
-      text: how its pictures were made, a paragraph each.
-      pictures: may be none.
-      absent: what is left out and why, a line each.
+      title: the heading, also used as the target of links.
+      text: paragraphs that explain the pictures.
+      pictures: the pictures, possibly none.
+      absent: lines that say what is omitted and why.
     """
 
     title: str
     text: Sequence[str]
     pictures: Sequence[Picture] = ()
-    absent: Sequence[str] = ()
+    omitted: Sequence[str] = ()
 
 
 def render(title: str, facts: Sequence[tuple[str, str]], recipe: str, sections: Sequence[Section]) -> str:
-    """The page as HTML.
+    """Renders a page as HTML.
 
     Args:
-      title: of the page.
-      facts: what stands at its head, as names and values.
-      recipe: of the run, as it stands in its folder.
-      sections: in their order.
+      title: the page's title.
+      facts: names and values for the head of the page.
+      recipe: the run's recipe, as JSON.
+      sections: the sections, in order.
     """
-    links = "".join(f'<li><a href="#{_place(one)}">{html.escape(one.title)}</a></li>' for one in sections)
+    links = "".join(f'<li><a href="#{_anchor(one)}">{html.escape(one.title)}</a></li>' for one in sections)
     terms = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -96,7 +96,7 @@ def render(title: str, facts: Sequence[tuple[str, str]], recipe: str, sections: 
 <header>
 <h1>{html.escape(title)}</h1>
 <dl>{terms}</dl>
-<details><summary>The recipe</summary><pre tabindex="0" aria-label="The recipe as JSON">{html.escape(recipe)}</pre>
+<details><summary>Recipe</summary><pre tabindex="0" aria-label="Recipe as JSON">{html.escape(recipe)}</pre>
 </details>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
@@ -109,12 +109,12 @@ def render(title: str, facts: Sequence[tuple[str, str]], recipe: str, sections: 
 
 def _section(section: Section) -> str:
     paragraphs = "".join(f"<p>{html.escape(text)}</p>\n" for text in section.text)
-    absent = "".join(f'<p class="absent">{html.escape(line)}</p>\n' for line in section.absent)
+    omitted = "".join(f'<p class="absent">{html.escape(line)}</p>\n' for line in section.omitted)
     pictures = "".join(map(_picture, section.pictures))
-    place, title = _place(section), html.escape(section.title)
+    place, title = _anchor(section), html.escape(section.title)
     return (
         f'<section id="{place}" aria-labelledby="{place}-title">\n<h2 id="{place}-title">{title}</h2>\n'
-        f'{paragraphs}{absent}<div class="pictures">\n{pictures}</div>\n</section>\n'
+        f'{paragraphs}{omitted}<div class="pictures">\n{pictures}</div>\n</section>\n'
     )
 
 
@@ -128,5 +128,5 @@ def _picture(picture: Picture) -> str:
     )
 
 
-def _place(section: Section) -> str:
+def _anchor(section: Section) -> str:
     return section.title.lower().replace(" ", "-")

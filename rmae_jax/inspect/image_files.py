@@ -1,4 +1,4 @@
-"""The image files of a page, read as photographs."""
+"""Reading of image files as photographs."""
 
 import glob
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from data_prep import images
 from rmae_jax.photographs import Photograph, check_size, view
 
 MAX_PHOTOGRAPHS = 36
-MAX_PIXELS = 100_000_000  # of a file
+MAX_PIXELS = 100_000_000  # of one file
 
 
 def load_photographs(
@@ -17,22 +17,22 @@ def load_photographs(
     patch_size: int,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Photograph]:
-    """Reads image files, each seen as by `view`.
+    """Reads image files and prepares each one with `view`.
 
     Args:
-      paths: files, folders (all images below), or patterns such as `photos/*.jpg`.
-      image_size: of the shorter side, in pixels.
-      patch_size: of the model.
-      report: called with the number of files read and that of all.
+      paths: files, folders (all images in them and below), or patterns such as `photos/*.jpg`.
+      image_size: length of the shorter side, in pixels.
+      patch_size: the model's patch size, in pixels.
+      report: called with the number of files read and their total.
 
     Raises:
-      ValueError: a file is no image, a folder has none, there are more than 36, or the size does not fit.
+      ValueError: a file is not an image, a folder has no images, there are more than 36 images, or the size is invalid.
       OSError: a file cannot be read.
     """
     check_size(image_size, patch_size)
     files, read = _find(paths), []
     if len(files) > MAX_PHOTOGRAPHS:
-        raise ValueError(f"{len(files)} images; at most {MAX_PHOTOGRAPHS} are looked at together, name fewer")
+        raise ValueError(f"{len(files)} images; the limit is {MAX_PHOTOGRAPHS}, select fewer")
     for done, file in enumerate(files):
         report(done, len(files))
         try:
@@ -45,7 +45,7 @@ def load_photographs(
 
 
 def _find(paths: Sequence[str | Path]) -> list[Path]:
-    """Files that paths, folders and patterns name, each once."""
+    """Lists the files that paths, folders and patterns name, each once."""
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""A run's losses, in the style of the page."""
+"""The loss curve of a run, in the style of the page."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def draw_losses(run: str | Path, step: int | None = None) -> Figure | None:
     """Draws the losses of a run over its steps; returns None if nothing was logged.
 
     Args:
-      run: the run's folder.
-      step: of a checkpoint, to mark.
+      run: the run folder.
+      step: a checkpoint's step, to mark.
     """
     return loss_curve(Path(run) / "metrics.jsonl", step)

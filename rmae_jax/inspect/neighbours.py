@@ -1,4 +1,4 @@
-"""What lies nearest in the space of features."""
+"""Nearest neighbours of images and of patches, by the similarity of their features."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.features import OfSeveral, cosine
+from rmae_jax.inspect.features import FeatureMaps, cosine
 from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
 from rmae_jax.inspect.similarity import Patch, check_patch, mark
 from rmae_jax.photographs import Photograph
@@ -15,11 +15,11 @@ from rmae_jax.photographs import Photograph
 
 @dataclasses.dataclass(frozen=True)
 class NearestPatches:
-    """The nearest patches of one, the nearest first.
+    """The patches that are nearest to a patch, the nearest first.
 
     Attributes:
-      places: of each its image, row and column.
-      similarity: cosine of the features.
+      places: image index, row and column of each patch.
+      similarity: cosine similarity of the features.
     """
 
     places: Int[np.ndarray, "nearest 3"]
@@ -29,13 +29,13 @@ class NearestPatches:
 def nearest_images(
     vectors: Float[np.ndarray, "images features"], count: int = 4
 ) -> tuple[Int[np.ndarray, "images nearest"], Float[np.ndarray, "images nearest"]]:
-    """The nearest others of each image, by cosine similarity, the nearest first.
+    """Finds the other images that are nearest to each image by cosine similarity, the nearest first.
 
     Returns:
-      Their indices and similarities; fewer than `count` where there are fewer others.
+      Their indices and similarities; fewer than `count` if there are fewer other images.
 
     Raises:
-      ValueError: there is one image only.
+      ValueError: there is only one image.
     """
     if len(vectors) < 2:
         raise ValueError("nearest neighbours need at least two images")
@@ -45,16 +45,16 @@ def nearest_images(
     return nearest, np.take_along_axis(similarity, nearest, axis=1)
 
 
-def nearest_patches(patches: OfSeveral, image: int, patch: Patch, count: int = 4) -> NearestPatches:
-    """The patches of all other images that are nearest to one patch, by cosine similarity.
+def nearest_patches(patches: FeatureMaps, image: int, patch: Patch, count: int = 4) -> NearestPatches:
+    """Finds the patches of all other images that are nearest to one patch, by cosine similarity.
 
-    Those of the same image are left out: its neighbours in the picture are nearly always the nearest, and tell little.
+    Patches of the same image are skipped: adjacent patches are nearly always the nearest, and that reveals little.
 
     Args:
-      patches: of all images.
+      patches: patch features of all images.
       image: index of the patch's image.
-      patch: row and column.
-      count: how many to find; fewer are found where there are fewer.
+      patch: row and column of the patch.
+      count: number of patches to find; fewer are returned if there are fewer.
 
     Raises:
       ValueError: there is no such patch, or no other image.
@@ -77,7 +77,7 @@ def draw_nearest_images(
     nearest: Int[np.ndarray, " nearest"],
     similarity: Float[np.ndarray, " nearest"],
 ) -> Figure:
-    """Draws an image, and those nearest to it with their similarity."""
+    """Draws an image and its nearest images, with their similarity."""
     aspect = max(one.image.shape[0] / one.image.shape[1] for one in (photographs[i] for i in (image, *nearest)))
     figure, axes = panels(1, 1 + len(nearest), aspect, text=0.36)
     show(axes[0, 0], photographs[image].image, "photograph")
@@ -90,22 +90,22 @@ def draw_nearest_images(
 def draw_nearest_patches(
     photographs: Sequence[Photograph], image: int, patch: Patch, found: NearestPatches, patch_size: int
 ) -> Figure:
-    """Draws a patch with its surroundings, framed, and so the nearest ones with their similarity."""
+    """Draws a patch and its nearest patches with their similarity, each framed within its surroundings."""
     figure, axes = panels(1, 1 + len(found.places), 1.0, text=0.36)
     places = [(image, *patch), *found.places.tolist()]
     titles = ["patch", "nearest", *(f"{place}." for place in range(2, len(places)))]
     notes = ["", *(f"{value:.3f}" for value in found.similarity)]
     for axis, (which, row, column), title, note in zip(axes[0], places, titles, notes, strict=True):
-        around, inner = _around(photographs[which].image, (row, column), patch_size)
+        around, inner = _crop_around(photographs[which].image, (row, column), patch_size)
         show(axis, around, title, note)
         mark(axis, inner, patch_size, ACCENTS[0])
     return figure
 
 
-def _around(
+def _crop_around(
     image: UInt8[np.ndarray, "height width 3"], patch: Patch, patch_size: int
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Patch]:
-    """Five by five patches around one, moved into the image at its edges, and where the patch is in them."""
+    """Returns five by five patches around one, shifted into the image at its edges, and its place among them."""
     starts = []
     for place, side in zip(patch, image.shape, strict=False):
         patches = side // patch_size

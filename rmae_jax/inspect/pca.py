@@ -1,4 +1,4 @@
-"""The directions in which patch features vary most, as colours."""
+"""Principal components of patch features, and their rendering as colours."""
 
 import dataclasses
 
@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from rmae_jax.inspect.features import OfSeveral, PatchFeatures
+from rmae_jax.inspect.features import FeatureMaps, PatchFeatures
 from rmae_jax.inspect.figures import panels, show, styled
 from rmae_jax.photographs import Photograph
 
 COMPONENTS = 3  # red, green, blue
-RANGE = (1, 99)  # percentiles of all patches that become 0 and 1: a few odd patches do not pale all others
+RANGE = (1, 99)  # percentiles that become 0 and 1, so that a few outliers do not wash out all other patches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,9 @@ class PrincipalComponents:
     """Three principal components of patch features.
 
     Attributes:
-      mean: of all patches.
-      components: orthogonal unit vectors, the one of largest variance first.
-      explained: the part of the total variance that lies along each.
+      mean: mean feature of all patches.
+      components: orthogonal unit vectors, by decreasing variance.
+      explained: fraction of the total variance along each component.
     """
 
     mean: Float[np.ndarray, " features"]
@@ -29,21 +29,21 @@ class PrincipalComponents:
     explained: Float[np.ndarray, "3"]
 
     def project(self, patches: PatchFeatures) -> Float[np.ndarray, "rows columns 3"]:
-        """Coordinates of patches along the components."""
+        """Returns the coordinates of patches along the components."""
         return (patches - self.mean) @ self.components.T
 
 
-def principal_components(patches: OfSeveral) -> PrincipalComponents:
+def principal_components(patches: FeatureMaps) -> PrincipalComponents:
     """Fits the components to the patches of all images together.
 
-    A component's sign is not determined by the data; here the entry of largest size is positive.
+    The data do not determine the sign of a component; its entry of largest magnitude is made positive.
 
     Raises:
-      ValueError: three directions need at least four patches and three features.
+      ValueError: there are fewer than four patches or fewer than three features.
     """
     rows = np.concatenate([one.reshape(-1, one.shape[-1]) for one in patches]).astype(np.float64)
     if min(len(rows) - 1, rows.shape[1]) < COMPONENTS:
-        raise ValueError(f"too few images for PCA: {len(rows)} patches in all, and {COMPONENTS + 1} are needed")
+        raise ValueError(f"too few images for PCA: {len(rows)} patches in total, at least {COMPONENTS + 1} are needed")
     mean = rows.mean(axis=0)
     _, sizes, directions = np.linalg.svd(rows - mean, full_matrices=False)
     components, variances = directions[:COMPONENTS], sizes**2
@@ -52,17 +52,17 @@ def principal_components(patches: OfSeveral) -> PrincipalComponents:
     return PrincipalComponents(mean, components, variances[:COMPONENTS] / max(variances.sum(), 1e-300))
 
 
-def pca_colours(patches: OfSeveral, fitted: PrincipalComponents | None = None) -> list[Float[np.ndarray, "_ _ 3"]]:
-    """The first three principal components of each image's patches as red, green and blue.
+def pca_colours(patches: FeatureMaps, fitted: PrincipalComponents | None = None) -> list[Float[np.ndarray, "_ _ 3"]]:
+    """Maps the first three principal components of each image's patches to red, green and blue.
 
-    Patches of like colour have like features, in one image and across images.
+    Patches of similar colour have similar features, within an image and across images.
 
     Args:
-      patches: of all images.
-      fitted: components to use; by default those of these patches.
+      patches: patch features of all images.
+      fitted: components to use; by default those of `patches`.
 
     Returns:
-      In 0..1: percentiles 1 and 99 of each component over all images are 0 and 1.
+      Colours in 0..1: percentiles 1 and 99 of each component over all images become 0 and 1.
 
     Raises:
       ValueError: there are too few patches.
@@ -75,7 +75,7 @@ def pca_colours(patches: OfSeveral, fitted: PrincipalComponents | None = None) -
 
 @styled
 def draw_pca(photograph: Photograph, colours: Float[np.ndarray, "rows columns 3"]) -> Figure:
-    """Draws a photograph beside the colours of its patches."""
+    """Draws a photograph next to the colours of its patches."""
     height, width = photograph.image.shape[:2]
     figure, ((left, right),) = panels(1, 2, height / width)
     show(left, photograph.image, "photograph")

@@ -1,4 +1,4 @@
-"""What the region branch makes of regions: its queries, and how alike they are."""
+"""The region branch's queries of regions, and their similarity."""
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ from rmae_jax.inspect.region_completion import Regions, masks
 from rmae_jax.model import RMAE, Mask
 from rmae_jax.photographs import Photograph
 
-MOST_DRAWN = len(ACCENTS)
+MAX_DRAWN = len(ACCENTS)
 
 
 def why_no_queries(model: RMAE) -> str | None:
-    """Why a model has no region queries; None if it has."""
+    """Returns why a model has no region queries, or None if it has them."""
     if model.config.objective == "mae":
         return 'the "mae" objective has no region branch'
     if model.config.region_variant != "length":
@@ -29,19 +29,19 @@ def why_no_queries(model: RMAE) -> str | None:
 def region_queries(
     model: RMAE, photograph: Photograph, regions: Regions, *, mask_ratio: float | None = None, seed: int = 0
 ) -> Float[np.ndarray, "regions features"]:
-    """The query that the region branch makes of each region's visible patches.
+    """Computes the query that the region branch builds from each region's visible patches.
 
-    A query is made of its region's map alone: it tells of place and shape, not of what the photograph shows there.
+    A query depends on its region's map alone: it encodes place and shape, not what the photograph shows there.
 
     Args:
-      model: with region queries: variant "length".
-      photograph: any.
-      regions: of it; see `complete_regions`.
-      mask_ratio: the part of the patches that is hidden; by default the model's.
-      seed: decides which.
+      model: a model with region queries: the region variant "length".
+      photograph: the photograph of the regions.
+      regions: regions of the photograph; see `complete_regions`.
+      mask_ratio: fraction of the patches that is masked; by default the model's.
+      seed: decides which patches are masked.
 
     Raises:
-      ValueError: the model has no queries, or the ratio leaves no patch visible or none hidden.
+      ValueError: the model has no queries, or the ratio leaves no patch visible or none masked.
     """
     if reason := why_no_queries(model):
         raise ValueError(reason)
@@ -60,12 +60,12 @@ def _queries(
     mask: Mask,
     region_mask: Mask,
 ) -> Float[Array, "regions features"]:
-    # Compiled, the rest of the model is not computed.
+    # Under jit, the rest of the model is not computed.
     return model(images, maps, mask, region_mask).queries[0].astype(jnp.float32)
 
 
 def query_similarity(queries: Float[np.ndarray, "regions features"]) -> Float[np.ndarray, "regions regions"]:
-    """The cosine similarity of every two queries of a photograph."""
+    """Returns the cosine similarity of every pair of queries."""
     return cosine(queries, queries)
 
 
@@ -74,7 +74,7 @@ def draw_query_similarity(
     photograph: Photograph, regions: Regions, similarity: Float[np.ndarray, "regions regions"]
 ) -> Figure:
     """Draws the photograph with the outlines of up to eight regions, numbered, and the matrix of their similarity."""
-    count = min(len(regions), MOST_DRAWN)
+    count = min(len(regions), MAX_DRAWN)
     regions, similarity = regions[:count], similarity[:count, :count]
     height, width = photograph.image.shape[:2]
     figure = Figure(figsize=(4 * PANEL, 2 * PANEL * max(1.0, height / width) + 0.4), layout="constrained")
@@ -100,7 +100,7 @@ def draw_query_similarity(
 
 
 def _inside(region: np.ndarray) -> tuple[int, int]:
-    """The pixel of a region that is farthest from its boundary, for its number."""
+    """Returns the pixel of a region that is farthest from its boundary: the place of the region's number."""
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     return int(row), int(column)

@@ -1,4 +1,4 @@
-"""Photographs reconstructed from their visible patches."""
+"""Reconstruction of photographs from their visible patches."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rmae_jax.completion import GRAY
 from rmae_jax.inspect.figures import panels, show, styled
-from rmae_jax.inspect.region_completion import completed
+from rmae_jax.inspect.region_completion import run_model
 from rmae_jax.model import RMAE
 from rmae_jax.photographs import Photograph
 
@@ -19,7 +19,7 @@ class Reconstruction:
 
     Attributes:
       hidden: the pixels of masked patches.
-      pixels: in 0..1; visible patches are the photograph's own.
+      pixels: colours in 0..1; visible patches are the photograph's own.
     """
 
     hidden: Bool[np.ndarray, "height width"]
@@ -29,29 +29,29 @@ class Reconstruction:
 def reconstruct(
     model: RMAE, photograph: Photograph, *, mask_ratio: float | None = None, seed: int = 0
 ) -> Reconstruction:
-    """Reconstructs a photograph from its visible patches, as colours: see `rmae_jax.complete`.
+    """Reconstructs the colours of a photograph from its visible patches; see `rmae_jax.complete`.
 
     Args:
-      model: of the "mae" or "rmae" objective.
-      photograph: any.
-      mask_ratio: the part of the patches that is hidden; by default the model's.
-      seed: decides which.
+      model: a model of the "mae" or "rmae" objective.
+      photograph: the photograph to reconstruct.
+      mask_ratio: fraction of the patches that is masked; by default the model's.
+      seed: decides which patches are masked.
 
     Raises:
-      ValueError: the model has no pixel decoder, or the ratio leaves no patch visible or none hidden.
+      ValueError: the model has no pixel decoder, or the ratio leaves no patch visible or none masked.
     """
     if model.config.objective == "rae":
         raise ValueError('the "rae" objective has no pixel decoder')
-    made, _ = completed(model, photograph, mask_ratio, seed)
+    made, _ = run_model(model, photograph, mask_ratio, seed)
     return Reconstruction(made.hidden[0], made.pixels[0])
 
 
 @styled
 def draw_reconstruction(photograph: Photograph, made: Reconstruction) -> Figure:
-    """Draws the photograph, what is visible of it, and the reconstruction."""
+    """Draws the photograph, its visible patches, and the reconstruction."""
     height, width = made.hidden.shape
-    figure, ((whole, visible, whole_again),) = panels(1, 3, height / width)
+    figure, ((whole, visible, reconstructed),) = panels(1, 3, height / width)
     show(whole, photograph.image, "photograph")
     show(visible, np.where(made.hidden[..., None], GRAY, photograph.image / 255), "visible")
-    show(whole_again, made.pixels, "reconstruction")
+    show(reconstructed, made.pixels, "reconstruction")
     return figure

@@ -1,4 +1,4 @@
-"""Regions of photographs, completed from their visible patches."""
+"""Completion of a photograph's regions from their visible patches."""
 
 import dataclasses
 
@@ -19,13 +19,13 @@ Regions = Bool[np.ndarray, "regions height width"]
 
 @dataclasses.dataclass(frozen=True)
 class RegionCompletion:
-    """Regions of one photograph and what a model makes of their visible patches, the largest first.
+    """Regions of one photograph, and a model's completion of their visible patches; the largest region first.
 
     Attributes:
-      regions: the truth.
-      hidden: the pixels of patches that are masked in the maps.
-      completed: probabilities that a pixel is in the region; visible patches as they are, 0 and 1.
-      iou: intersection over union of truth and completed > 0.5 in hidden patches; nan where neither has a pixel there.
+      regions: the true regions.
+      hidden: the pixels of patches that are masked in the region maps.
+      completed: probability that a pixel is in the region; in visible patches, the true 0 or 1.
+      iou: intersection over union of truth and completed > 0.5 in masked patches; nan if neither has a pixel there.
     """
 
     regions: Regions
@@ -34,16 +34,16 @@ class RegionCompletion:
     iou: Float[np.ndarray, " regions"]
 
 
-def choose_regions(photograph: Photograph, most: int, seed: int) -> Regions:
-    """Up to `most` different regions of all scales that cover 1 to 90 % of a photograph, drawn by seed.
+def choose_regions(photograph: Photograph, limit: int, seed: int) -> Regions:
+    """Draws up to `limit` different regions, of all scales, that cover 1 to 90 % of a photograph.
 
     Returns:
-      (n, H, W), the largest first; n is 0 where there is none.
+      The regions, (n, H, W), the largest first; n is 0 if there is none.
     """
     layers = photograph.layers
     different = {(layers[one.layer] == one.label).tobytes(): one for one in candidate_regions(layers)}
     found = list(different.values())
-    drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:most]]
+    drawn = [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:limit]]
     drawn.sort(key=lambda region: -region.area)
     return np.array([layers[layer] == label for layer, label, _ in drawn], bool).reshape(-1, *layers.shape[1:])
 
@@ -51,37 +51,37 @@ def choose_regions(photograph: Photograph, most: int, seed: int) -> Regions:
 def complete_regions(
     model: RMAE, photograph: Photograph, *, mask_ratio: float | None = None, seed: int = 0
 ) -> RegionCompletion:
-    """Completes regions of a photograph; the truth are its Felzenszwalb-Huttenlocher regions.
+    """Completes regions of a photograph; its Felzenszwalb-Huttenlocher regions are the truth.
 
     Args:
-      model: of the "rae" or "rmae" objective.
-      photograph: any.
-      mask_ratio: the part of the patches that is hidden, of photograph and regions; by default the model's own two.
-      seed: decides which patches are hidden and which regions are drawn.
+      model: a model of the "rae" or "rmae" objective.
+      photograph: the photograph of the regions.
+      mask_ratio: fraction of the patches of photograph and regions that is masked; by default the model's two ratios.
+      seed: decides which patches are masked and which regions are drawn.
 
     Returns:
-      Up to num_regions regions; none where the photograph has none.
+      Up to num_regions regions; none if the photograph has none.
 
     Raises:
-      ValueError: the model has no region branch, or the ratio leaves no patch visible or none hidden.
+      ValueError: the model has no region branch, or the ratio leaves no patch visible or none masked.
     """
     if model.config.objective == "mae":
         raise ValueError('the "mae" objective has no region branch')
-    made, regions = completed(model, photograph, mask_ratio, seed)
+    made, regions = run_model(model, photograph, mask_ratio, seed)
     hidden, predicted = made.regions_hidden[0], made.regions[0, : len(regions)]
     agreement = [iou(one > 0.5, truth, hidden) for one, truth in zip(predicted, regions, strict=True)]
     return RegionCompletion(regions, hidden, predicted, np.array(agreement, np.float64))
 
 
-def completed(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: int) -> tuple[Completion, Regions]:
-    """Both branches' view of one photograph, a batch of one, and the different regions among those it was asked for."""
+def run_model(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: int) -> tuple[Completion, Regions]:
+    """Runs both branches on one photograph, a batch of one; also returns its regions, without the repeated ones."""
     regions = choose_regions(photograph, model.config.num_regions, seed)
     maps = None if model.config.objective == "mae" else repeated(regions, model.config.num_regions)[None]
     return complete(model, photograph.image[None], maps, *masks(model, photograph, mask_ratio, seed)), regions
 
 
 def masks(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: int) -> tuple[Mask, Mask]:
-    """The masks of one photograph and of its regions, drawn as in pre-training.
+    """Draws the masks of one photograph and of its regions, as in pre-training.
 
     Raises:
       ValueError: the ratio leaves no patch visible, or none masked.
@@ -96,15 +96,15 @@ def masks(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: i
 
 
 @styled
-def draw_region_completion(photograph: Photograph, made: RegionCompletion, most: int = 3) -> Figure:
+def draw_region_completion(photograph: Photograph, made: RegionCompletion, limit: int = 3) -> Figure:
     """Draws a row for each of the first regions: its outline, its visible part, the completed map, and the truth.
 
     Raises:
       ValueError: there are no regions.
     """
     if not len(made.regions):
-        raise ValueError(f"{photograph.name}: no regions of 1 to 90 % of the picture")
-    shown = min(most, len(made.regions))
+        raise ValueError(f"{photograph.name}: no regions cover 1 to 90 % of the picture")
+    shown = min(limit, len(made.regions))
     height, width = made.hidden.shape
     figure, axes = panels(shown, 4, height / width, text=0.36)
     titles = ("region", "visible", "completed", "truth")

@@ -1,4 +1,4 @@
-"""Everything that can be looked at of a checkpoint, on one page."""
+"""The page with all pictures of a checkpoint."""
 
 import json
 from collections.abc import Sequence
@@ -29,31 +29,31 @@ def write_page(
     overwrite: bool = False,
     report: Report = lambda done, total: None,
 ) -> Path:
-    """Writes OUTPUT/index.html, which shows all that can be looked at of a checkpoint.
+    """Writes OUTPUT/index.html, a page with all pictures of a checkpoint.
 
     Args:
-      checkpoint: a run's folder (newest step) or one step's.
-      images: files, folders or patterns.
-      output: a folder, made if it is not there.
-      image_size: of the photographs' shorter side; by default the model's.
-      mask_ratio: the part of the patches that is hidden; by default the model's.
-      seed: decides which, and which regions are drawn.
-      block: of the encoder, whose attention is drawn, from 0; negative ones count from the last.
-      overwrite: replaces a page that is there.
-      report: called with the number of pieces of work done and that of all.
+      checkpoint: a run folder (newest step) or one step's folder.
+      images: image files, folders or patterns.
+      output: a folder, created if it does not exist.
+      image_size: length of the photographs' shorter side, in pixels; by default the model's.
+      mask_ratio: fraction of the patches that is masked; by default the model's.
+      seed: decides which patches are masked and which regions are drawn.
+      block: index of the encoder block whose attention is drawn, from 0; negative indices count from the last.
+      overwrite: replaces an existing page.
+      report: called with the number of steps done and their total.
 
     Returns:
       The path of the page.
 
     Raises:
-      ConfigError: no run's folder.
-      CheckpointError: no complete checkpoint.
-      ValueError: something of the images or the options does not fit.
+      ConfigError: `checkpoint` is not in a run folder.
+      CheckpointError: there is no complete checkpoint.
+      ValueError: an image or an option is invalid.
       OSError: a file cannot be read or written.
     """
     page = Path(output) / "index.html"
     if page.exists() and not overwrite:
-        raise FileExistsError(f"{page} is there already; --overwrite replaces it")
+        raise FileExistsError(f"{page} already exists; replace it with --overwrite")
     model, config = loading.load(checkpoint)
     run, step = loading.run_and_step(checkpoint)
     size = config.model.image_size if image_size is None else image_size
@@ -70,8 +70,8 @@ def write_page(
 def _training(run: Path, step: int) -> Section:
     figure = draw_losses(run, step)
     if figure is None:
-        return Section("Training", (), absent=[captions.NO_LOSSES])
-    return Section("Training", [captions.LOSSES], [Picture(figure, "", "The run's losses over its steps")])
+        return Section("Training", (), omitted=[captions.NO_LOSSES])
+    return Section("Training", [captions.LOSSES], [Picture(figure, "", "The run's losses by step")])
 
 
 def _facts(
@@ -89,16 +89,20 @@ def _facts(
         ratios = {"photographs": config.mask_ratio, "regions": config.region_mask_ratio}
     hidden = " and ".join(f"{ratio:.0%} of the patches of {what}" for what, ratio in ratios.items())
     seen = (
-        f"{len(photographs)}; shorter side resized to {size} pixels, the middle cut to multiples of "
-        f"{config.patch_size}, the longer side at most {LONGEST_ASPECT} times the shorter"
+        f"{len(photographs)}; shorter side resized to {size} pixels, centre cropped to multiples of "
+        f"{config.patch_size} pixels, longer side at most {LONGEST_ASPECT} times the shorter"
     )
     if size != config.image_size:
-        seen += f" (trained at {config.image_size}: positions are interpolated)"
+        seen += f" (trained at {config.image_size} pixels: positions are interpolated)"
     return [
         ("Run", str(run)),
         ("Step", str(step)),
         ("Objective", OBJECTIVES[config.objective]),
         ("Encoder", f"ViT of {config.depth} blocks, width {config.width}, patches of {config.patch_size} pixels"),
         ("Photographs", seen),
-        ("Hidden", f"{hidden}, drawn by seed {seed}, to reconstruct and complete; nothing elsewhere"),
+        (
+            "Masked",
+            f"{hidden}, drawn with seed {seed}, for reconstruction, region completion and region queries; "
+            "nothing in the other sections",
+        ),
     ]

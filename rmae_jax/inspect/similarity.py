@@ -1,4 +1,4 @@
-"""Which patches of a photograph the encoder takes for alike."""
+"""Similarity of the patches of a photograph, by their features."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ Patch = tuple[int, int]
 
 
 def patch_similarity(patches: PatchFeatures, patch: Patch) -> Float[np.ndarray, "rows columns"]:
-    """The cosine similarity of one patch's features with those of every patch of the image.
+    """Returns the cosine similarity of one patch's features with those of every patch of the image.
 
     Args:
-      patches: of an image.
-      patch: its row and column.
+      patches: patch features of an image.
+      patch: row and column of the patch.
 
     Raises:
       ValueError: there is no such patch.
@@ -37,7 +37,7 @@ def check_patch(patches: PatchFeatures, patch: Patch) -> None:
 
 
 def spread_patches(patches: PatchFeatures) -> list[Patch]:
-    """Three patches of an image: one to the upper left, the middle, one to the lower right."""
+    """Returns three patches of an image: one to the upper left, the middle one, one to the lower right."""
     rows, columns = patches.shape[:2]
     return [(rows * part // 4, columns * part // 4) for part in (1, 2, 3)]
 
@@ -46,7 +46,7 @@ def spread_patches(patches: PatchFeatures) -> list[Patch]:
 def draw_patch_similarity(
     photograph: Photograph, chosen: Sequence[Patch], maps: Sequence[Float[np.ndarray, "rows columns"]]
 ) -> Figure:
-    """Draws the photograph with the chosen patches marked, and the map of each."""
+    """Draws the photograph with the chosen patches framed, and the similarity map of each."""
     height, width = photograph.image.shape[:2]
     figure, axes = panels(1, 1 + len(maps), height / width, text=0.36)
     show(axes[0, 0], photograph.image, "photograph")
@@ -61,5 +61,5 @@ def draw_patch_similarity(
 def mark(axis: Axes, patch: Patch, side: float | int, colour: str) -> None:
     """Draws a frame around a patch of `side` pixels."""
     row, column = patch
-    corner = (column * side - 0.5, row * side - 0.5)  # a pixel is centred on its number
+    corner = (column * side - 0.5, row * side - 0.5)  # imshow centres a pixel on its index
     axis.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.8))

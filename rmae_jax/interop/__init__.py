@@ -1,4 +1,4 @@
-"""Weights that move between this code and PyTorch: the layouts of R-MAE, MAE, timm and transformers."""
+"""Conversion of weights to and from PyTorch, in the layouts of R-MAE, MAE, timm and transformers."""
 
 from rmae_jax.interop.convert import FORMATS, from_torch, to_torch
 from rmae_jax.interop.errors import InteropError

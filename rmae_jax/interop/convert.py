@@ -1,4 +1,4 @@
-"""A model to a PyTorch state dict, and back."""
+"""Conversion of a model to a PyTorch state dict, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,23 +26,23 @@ FORMATS = {
 
 
 def to_torch(model: RMAE, format: str = "rmae") -> StateDict:
-    """A model's weights by the names and in the shapes of a PyTorch layout.
+    """Converts a model's weights to the names and shapes of a PyTorch layout.
 
     Args:
-      model: of any objective; parts that it does not have are left out.
-      format: "rmae" (all of it, names of the authors' release), "mae" (facebookresearch/mae: encoder and pixel decoder;
-        what MAE's fine-tuning, detectron2's ViTDet and mmsegmentation read), "timm" (the encoder, for
+      model: a model of any objective; parts that it does not have are omitted.
+      format: "rmae" (all weights, named as in the authors' release), "mae" (facebookresearch/mae: encoder and pixel
+        decoder, which MAE's fine-tuning, detectron2's ViTDet and mmsegmentation read), "timm" (the encoder, for
         `timm.create_model("vit_base_patch16_224", num_classes=0)`) or "transformers" (ViTMAEForPreTraining).
 
     Returns:
-      float32 arrays by name, copies that torch.from_numpy takes as they are.
+      float32 arrays by name. They are copies that torch.from_numpy accepts without conversion.
 
     Raises:
-      InteropError: there is no such format, or it has no place for a variant that changes what the weights mean.
+      InteropError: the format is unknown, or cannot represent the model's variant.
     """
     config = model.config
     if format not in FORMATS:
-        raise InteropError(f"no format {format!r}; there are {', '.join(FORMATS)}")
+        raise InteropError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     parts = [part for part in FORMATS[format] if part in parts_of(config)]
     check_variant(config, parts)
     params, state = flat_params(model), {}
@@ -57,20 +57,21 @@ def to_torch(model: RMAE, format: str = "rmae") -> StateDict:
 
 
 def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None) -> RMAE:
-    """A model with the weights of a state dict in any of the formats, which is recognised by its names.
+    """Builds a model with the weights of a state dict in any of the formats, which is recognised by its names.
 
-    Each of encoder, pixel decoder and region branch is there wholly or not at all. Position tables are checked by
-    value; those of another grid than the config's are interpolated: `model.config.position_scale` tells.
+    Each of encoder, pixel decoder and region branch must be complete or absent. Position tables are checked by value.
+    Tables of another grid than the config's are interpolated, which sets `model.config.position_scale`.
 
     Args:
-      state_dict: arrays, or tensors in a CPU's memory, by name.
-      config: a recipe. Its model decides what must be there, and alone the number of heads: no tensor shows it.
-      seed: of the initial weights of a pixel decoder or region branch that is not in the state dict.
+      state_dict: arrays, or tensors in CPU memory, by name.
+      config: a recipe. Its `model` determines the tensors that must be present, and the number of heads, which no
+        tensor's shape shows.
+      seed: the seed of the initial weights of a pixel decoder or region branch that is not in the state dict.
 
     Raises:
-      InteropError: names are missing or unexpected, shapes differ, a table is not MAE's, or a part is not there and
-        there is no seed.
-      ValueError: keys of the recipe's model do not fit each other.
+      InteropError: names are missing or unexpected, shapes differ, a table is not MAE's, or a part is absent and there
+        is no seed.
+      ValueError: the values in the recipe's `model` are invalid or contradict each other.
     """
     return read_model(state_dict, config, seed=seed)[0]
 
@@ -78,7 +79,7 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
 def read_model(
     state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None
 ) -> tuple[RMAE, list[str]]:
-    """As `from_torch`; returns also the titles of the parts that are not in the state dict and were initialised."""
+    """Like `from_torch`; also returns the titles of the parts that are not in the state dict and were initialised."""
     state = transformers.to_mae({name: _array(name, value) for name, value in state_dict.items()})
     model_config = ml_collections.ConfigDict(config.model)
     parts = parts_that_fit(state, model_config)
@@ -86,7 +87,7 @@ def read_model(
     if absent and seed is None:
         raise InteropError(
             f"no {' and no '.join(absent)} in the state dict, but objective {model_config.objective!r} needs it; "
-            "give a seed to initialise what is missing"
+            "give a seed to initialise the missing weights"
         )
     tables = {name: state[name] for part in parts for name in PARTS[part].tables}
     model_config.position_scale = scale_of_tables(tables, model_config)
@@ -105,11 +106,11 @@ def read_model(
 
 
 def _array(name: str, value: Any) -> np.ndarray:
-    """A state dict's value as an array; PyTorch does not itself convert bfloat16, which NumPy has from JAX."""
+    """Converts a state dict's value to an array; bfloat16, which PyTorch cannot convert to NumPy, by way of float32."""
     if hasattr(value, "detach"):
         half = str(value.dtype) == "torch.bfloat16"
         value = value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach()
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
-        raise InteropError(f"{name} is not an array of floating-point numbers but of {array.dtype}")
+        raise InteropError(f"{name} is not a floating-point array; its type is {array.dtype}")
     return array

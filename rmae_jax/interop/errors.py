@@ -1,11 +1,11 @@
-"""What goes wrong when weights change hands."""
+"""The error of weight conversion, and how its messages list names."""
 
 
 class InteropError(ValueError):
-    """Weights that cannot be read, written or made to fit; the message is one line that says which and why."""
+    """Error for weights that cannot be read, written or converted; its message is one line that gives the reason."""
 
 
 def listed(names: list[str], most: int = 6) -> str:
-    """Names for a message, a long list cut short."""
+    """Joins names for a message; only the first `most` of a longer list are named."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

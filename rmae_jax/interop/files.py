@@ -1,4 +1,4 @@
-"""State dicts in files: .safetensors, PyTorch's .pth with nothing but tensors, and transformers' folders."""
+"""Reading and writing of state dicts: .safetensors, PyTorch's .pth with only tensors, and transformers' folders."""
 
 import pickle
 import re
@@ -20,36 +20,36 @@ from rmae_jax.interop.layout import StateDict
 from rmae_jax.model import RMAE
 
 PTH = (".pth", ".pt", ".bin")
-WEIGHTS = "model.safetensors"  # in a folder of transformers
-# What torch.load raises on a damaged file, the old kind included.
+WEIGHTS = "model.safetensors"  # in a transformers folder
+# The exceptions that torch.load raises for a corrupt file, in the old format too.
 DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, AssertionError, OSError, struct.error, zipfile.BadZipFile)
 
 
 def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: bool = False) -> StateDict:
-    """Writes a model's weights; the file appears when it is complete.
+    """Writes a model's weights to a file atomically.
 
     Args:
-      model: of any objective.
-      path: ends in .safetensors, or in .pth for plain tensors that `torch.load(weights_only=True)` reads (in "rmae"
-        and "mae" as {"model": state_dict}, as MAE's code has it). For "transformers" a folder, which gets
-        model.safetensors, config.json and preprocessor_config.json.
-      format: see `to_torch`.
-      overwrite: replace the file, or the files in the folder.
+      model: a model of any objective.
+      path: a file name that ends in .safetensors, or in .pth for plain tensors that `torch.load(weights_only=True)`
+        reads (in "rmae" and "mae" as {"model": state_dict}, like MAE's code). For "transformers" a folder, to which
+        model.safetensors, config.json and preprocessor_config.json are written.
+      format: the layout, see `to_torch`.
+      overwrite: whether to replace an existing file, or the files in the folder.
 
     Returns:
-      What was written.
+      The state dict that was written.
 
     Raises:
-      InteropError: something is there, the path's ending is none of these, or `to_torch` refuses.
+      InteropError: the path exists or has another ending, or `to_torch` raises it.
     """
     path = Path(path).absolute()
     if format == "transformers":
         if path.suffix in (".safetensors", *PTH) or path.is_file():
-            raise InteropError(f"{path}: transformers reads a folder; give the name of one")
+            raise InteropError(f"{path}: format transformers writes a folder; give the name of a folder")
     elif path.suffix not in (".safetensors", ".pth") or path.is_dir():
-        raise InteropError(f"{path}: give the name of a file that ends in .safetensors or .pth")
+        raise InteropError(f"{path}: give a file name that ends in .safetensors or .pth")
     if path.exists() and not overwrite:
-        raise InteropError(f"{path} is there already; choose another name, or overwrite it (--overwrite)")
+        raise InteropError(f"{path} already exists; choose another name, or replace it with --overwrite")
     torch = _torch(path) if path.suffix == ".pth" else None
     state = to_torch(model, format)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
         return state
     with atomic_write(path) as out:
         if torch is None:
-            # Not save_file: only the owner could read its files.
+            # Not save_file, whose files only their owner can read.
             out.write(safetensors.numpy.save(state, metadata={"format": "pt"}))
         else:
             tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -69,27 +69,27 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Reads the tensors of a file, without running anything that is in it.
+    """Reads the tensors of a file, without running any code that it contains.
 
     Args:
-      path: a .safetensors file; a .pth, .pt or .bin file of PyTorch, whose tensors may lie below "model" or
-        "state_dict"; or a folder of transformers.
+      path: a .safetensors file; a PyTorch .pth, .pt or .bin file, with the tensors at the top level or below "model" or
+        "state_dict"; or a transformers folder.
 
     Returns:
       Arrays or tensors by name.
 
     Raises:
-      InteropError: nothing is there, it is damaged or of another kind, or holds anything but tensors.
+      InteropError: the file does not exist, is corrupt, has another format, or contains anything but tensors.
     """
     path = Path(path)
     if path.is_dir():
         if not (path / WEIGHTS).is_file():
             if (path / "checkpoints").is_dir():
                 raise InteropError(
-                    f"{path}: a run's folder; export its weights first: "
+                    f"{path}: this is a run folder; export its weights first: "
                     f"python -m rmae_jax.export --checkpoint={path} --format=rmae --output=FILE.safetensors"
                 )
-            raise InteropError(f"{path}: no {WEIGHTS} in this folder; give the file of weights itself")
+            raise InteropError(f"{path}: no {WEIGHTS} in this folder; give the path of the weights file")
         path = path / WEIGHTS
     if not path.is_file():
         raise InteropError(f"{path}: no such file")
@@ -99,34 +99,34 @@ def read(path: str | Path) -> dict[str, Any]:
         except safetensors.SafetensorError as error:
             raise InteropError(f"{path}: not a complete .safetensors file ({error})") from error
         except (KeyError, AttributeError) as error:
-            raise InteropError(f"{path}: holds numbers of a type that NumPy does not have ({error})") from error
+            raise InteropError(f"{path}: contains a number type that NumPy does not support ({error})") from error
     if path.suffix in PTH:
         return _read_pth(path)
-    raise InteropError(f"{path}: weights are read from .safetensors, {', '.join(PTH)}, or a folder of transformers")
+    raise InteropError(f"{path}: unsupported file type; use .safetensors, {', '.join(PTH)}, or a transformers folder")
 
 
 def _read_pth(path: Path) -> dict[str, Any]:
     torch = _torch(path)
-    with open(path, "rb") as file:  # a file that may not be opened is not a damaged one
+    with open(path, "rb") as file:  # an error in opening the file does not mean that it is corrupt
         try:
             found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
             if not found:
-                raise InteropError(f"{path}: not a complete file of PyTorch") from error
+                raise InteropError(f"{path}: not a complete PyTorch file") from error
             raise InteropError(
-                f"{path}: holds more than tensors ({found[1]}), and reading that would run code of the file; "
-                "where you trust it, save its state dict alone"
+                f"{path}: contains more than tensors ({found[1]}), and reading it would run code from the file; "
+                "if you trust it, save only its state dict"
             ) from error
         except DAMAGE as error:
-            raise InteropError(f"{path}: not a complete file of PyTorch ({_first_line(error)})") from error
+            raise InteropError(f"{path}: not a complete PyTorch file ({_first_line(error)})") from error
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping):
-        raise InteropError(f"{path}: holds a {type(found).__name__}, not a state dict")
+        raise InteropError(f"{path}: contains a {type(found).__name__}, not a state dict")
     if others := [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]:
-        raise InteropError(f"{path}: not a state dict; {listed(others)} are no tensors")
+        raise InteropError(f"{path}: not a state dict; entries that are not tensors: {listed(others)}")
     return dict(found)
 
 
@@ -134,7 +134,7 @@ def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise InteropError(f"{path}: files of this kind need PyTorch: pip install torch") from error
+        raise InteropError(f"{path}: this file type needs PyTorch: pip install torch") from error
     return torch
 
 

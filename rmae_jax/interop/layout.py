@@ -1,7 +1,7 @@
-"""The names of PyTorch's layouts and where the same weights are in ours: declared once, read in both directions.
+"""Tensor names of PyTorch's layouts and the matching parameters of `RMAE`, used to convert in both directions.
 
-The "rmae" layout has three parts. Its encoder alone is the "timm" layout; with the pixel decoder, it is "mae", that of
-facebookresearch/mae.
+The "rmae" layout has three parts. The encoder alone is the "timm" layout; encoder and pixel decoder are the "mae"
+layout, that of facebookresearch/mae.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ class Weight(NamedTuple):
     """One tensor of a PyTorch state dict.
 
     Attributes:
-      name: in the state dict.
-      path: of the parameter in `nnx.to_pure_dict(nnx.state(model))`, joined by "/".
-      layer: index on the parameter's leading axis, where that is a stack of blocks.
-      form: how the two differ, a key of `FORMS`.
+      name: the tensor's name in the state dict.
+      path: the parameter's path in `nnx.to_pure_dict(nnx.state(model))`, joined by "/".
+      layer: index on the parameter's leading axis if that is a stack of blocks, else None.
+      form: how the two arrays differ, a key of `FORMS`.
     """
 
     name: str
@@ -37,14 +37,14 @@ class Weight(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How an array of ours becomes PyTorch's, given the patch size, and back."""
+    """The conversion of an array to PyTorch's form, given the patch size, and back."""
 
     to_torch: Callable[[Array, int], Array]
     from_torch: Callable[[Array], Array]
 
 
 def _convolution(kernel: Array, patch: int) -> Array:
-    """(P * P * C, D), pixels in (row, column, channel) order -> (D, C, P, P)."""
+    """Converts (P * P * C, D), with pixels in (row, column, channel) order, to (D, C, P, P)."""
     return kernel.reshape(patch, patch, -1, kernel.shape[-1]).transpose(3, 2, 0, 1)
 
 
@@ -56,7 +56,7 @@ FORMS = {
 
 
 def encoder(config: ml_collections.ConfigDict) -> Iterator[Weight]:
-    """The weights that every layout has."""
+    """Yields the encoder's weights, which every layout has."""
     yield Weight("cls_token", "encoder/cls_token", None, "same")
     yield from _linear("patch_embed.proj", "encoder/patch_embed", form="convolution")
     for i in range(config.depth):
@@ -65,20 +65,20 @@ def encoder(config: ml_collections.ConfigDict) -> Iterator[Weight]:
 
 
 def pixel_decoder(config: ml_collections.ConfigDict) -> Iterator[Weight]:
-    """The weights of "mae" beside the encoder's."""
+    """Yields the pixel decoder's weights, which "mae" has in addition to the encoder's."""
     yield from _dense_decoder("decoder", "mask_token", "decoder_norm", "decoder", config.decoder_depth)
     yield from _linear("decoder_pred", "pixel_head")
 
 
 def region_branch(config: ml_collections.ConfigDict) -> Iterator[Weight]:
-    """The weights of "rmae" beside those of "mae"."""
+    """Yields the region branch's weights, which "rmae" has in addition to those of "mae"."""
     yield from _dense_decoder("region_cross", "region_cross_mask_token", "region_dec_norm", "neck", config.neck_depth)
     yield from _linear("region_patch_embed.proj", "region_encoder/patch_embed", form="convolution")
     yield from _blocks("region_enc_blocks", "region_encoder/blocks", config.region_encoder_depth)
     yield from _norm("region_proj.0", "region_decoder/query_norm")
     yield from _linear("region_proj.1", "region_decoder/query_proj")
     last = config.region_decoder_depth - 1
-    for i in range(last):  # the release's default has none; the names of their cross-attention are our choice
+    for i in range(last):  # the release's default has none; the names of their cross-attention are this code's choice
         name, path = f"region_dec_blocks.{i}", "region_decoder/blocks"
         yield from _block(name, path, i)
         yield from _norm(f"{name}.norm3", f"{path}/norm3", i)
@@ -94,12 +94,12 @@ def region_branch(config: ml_collections.ConfigDict) -> Iterator[Weight]:
 
 
 class Part(NamedTuple):
-    """A part of the model that a state dict has wholly or not at all.
+    """A part of the model, which is complete in a state dict or absent.
 
     Attributes:
-      title: for messages.
-      weights: lists its tensors.
-      tables: names of its stored position tables, and the config's key of their width.
+      title: the part's name in messages.
+      weights: a function that yields the part's tensors, given `config.model`.
+      tables: the names of the part's stored position tables, each with the config key of its width.
     """
 
     title: str
@@ -117,12 +117,12 @@ PARTS = {
 
 
 def parts_of(config: ml_collections.ConfigDict) -> list[str]:
-    """The parts that a model of this objective has."""
+    """Returns the parts of a model of this objective."""
     return {"mae": ["encoder", "decoder"], "rae": ["encoder", "regions"], "rmae": list(PARTS)}[config.objective]
 
 
 def flat_params(model: RMAE) -> dict[str, jax.Array | jax.ShapeDtypeStruct]:
-    """A model's parameters by their path, joined by "/"."""
+    """Returns a model's parameters by their paths, joined by "/"."""
     return flax.traverse_util.flatten_dict(nnx.to_pure_dict(nnx.state(model)), sep="/")
 
 
@@ -154,7 +154,7 @@ def _block(name: str, path: str, layer: int | None) -> Iterator[Weight]:
 
 
 def _blocks(name: str, path: str, depth: int) -> Iterator[Weight]:
-    """`rmae_jax.model.blocks.Blocks`: all but the last in a stack."""
+    """Yields the weights of `rmae_jax.model.blocks.Blocks`: a stack of all blocks but the last, and the last."""
     for i in range(depth - 1):
         yield from _block(f"{name}.{i}", f"{path}/body", i)
     yield from _block(f"{name}.{depth - 1}", f"{path}/last", None)

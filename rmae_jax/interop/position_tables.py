@@ -1,4 +1,4 @@
-"""The position tables that PyTorch's layouts store and this code computes."""
+"""The position tables that PyTorch's layouts store, and that this code computes instead."""
 
 import math
 from collections.abc import Mapping
@@ -15,28 +15,28 @@ Table = Float[np.ndarray, "1 patches_and_cls width"]
 
 
 def stored_table(width: int, side: int, scale: float) -> Table:
-    """A square grid's table as PyTorch's layouts store it: a zero row for cls, then the patches."""
+    """Computes a square grid's table as PyTorch's layouts store it: a zero row for cls, then the patches."""
     return np.pad(sincos_positions(width, (side, side), scale), ((1, 0), (0, 0)))[None]
 
 
 def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDict) -> float:
-    """Checks stored tables by value; returns the position_scale under which a model uses them.
+    """Checks stored tables by value; returns the position_scale with which a model uses them.
 
-    A table must be MAE's for its grid, or such a table interpolated before. The scale lays the model's grid evenly over
-    it, which interpolates it exactly. A config's scale other than 1 must be that scale.
+    A table must be MAE's for its grid, or an interpolation of such a table. At the returned scale, the model's grid
+    spans the table's positions evenly, which interpolates it exactly. A config's scale other than 1 must equal it.
 
     Args:
-      tables: by name, of any floating type.
+      tables: the tables by name, of any floating-point type.
       config: `config.model` of a recipe.
 
     Raises:
-      InteropError: a table is not MAE's sine-cosine table, tables are of different grids, or the config's scale is
-        another than theirs.
+      InteropError: a table is not MAE's sine-cosine table, tables have different grids, or the config's scale is not
+        that of the tables.
     """
     side = config.image_size // config.patch_size
     sides = {name: _side(name, table) for name, table in tables.items()}
     if len(set(sides.values())) > 1:
-        raise InteropError(f"the position tables are of different grids: {sides}")
+        raise InteropError(f"the position tables have different grids: {sides}")
     (found,) = set(sides.values())
     first = next(iter(tables.values()))
     likely = [config.position_scale if found == side else 1.0, 1.0, *_recovered_scales(first)]
@@ -46,17 +46,18 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
     total = scale if found == side else scale * found / side
     if config.position_scale != 1 and not math.isclose(config.position_scale, total):
         raise InteropError(
-            f"model.position_scale is {config.position_scale:g}, but these weights' tables make it {total:g}; "
-            "leave it out"
+            f"model.position_scale is {config.position_scale:g}, but the weights' position tables imply {total:g}; "
+            "leave it at its default, 1"
         )
     return total
 
 
 def _recovered_scales(table: Table) -> list[float]:
-    """The distance of neighbouring patches: the angle between two columns' sine and cosine at frequency 1.
+    """Recovers a table's scale, the distance of neighbouring patches, and returns candidates for it.
 
-    Two guesses. A table that was interpolated is of side * scale patches, a whole number: rounding to that makes the
-    scale exact, in half precision too. A scale that was given by hand need not be so.
+    The distance is the angle between two columns, from their sine and cosine at frequency 1. An interpolated table
+    spans side * scale patches, a whole number: rounding to it makes the first candidate exact, in half precision too.
+    The second candidate is for a scale that was set by hand, where side * scale need not be a whole number.
     """
     side = math.isqrt(table.shape[1] - 1)
     if side < 2 or not np.isfinite(table).all():
@@ -69,7 +70,7 @@ def _recovered_scales(table: Table) -> list[float]:
 def _side(name: str, table: np.ndarray) -> int:
     side = math.isqrt(max(0, table.shape[1] - 1)) if table.ndim == 3 else 0
     if side < 1 or table.shape[0] != 1 or side**2 + 1 != table.shape[1] or table.shape[2] % 4:
-        raise InteropError(f"{name} is {table.shape}, not a position table of cls and a square grid of patches")
+        raise InteropError(f"{name} is {table.shape}, which is no position table of cls and a square grid of patches")
     return side
 
 
@@ -78,19 +79,19 @@ def _check(name: str, table: Table, expected: Table) -> None:
         return
     if _equals(np.roll(table, table.shape[2] // 2, axis=2), expected):
         raise InteropError(
-            f"{name} encodes rows in its first half and columns in its second; MAE's table, and this code's, is the "
-            "other way round, and such weights cannot be used"
+            f"{name} encodes rows in its first half and columns in its second; MAE and this code use the opposite "
+            "order, so these weights cannot be used"
         )
     if not table.any():
-        raise InteropError(f"{name} is zero, as in models that transformers 5 initialised; such weights cannot be used")
+        raise InteropError(f"{name} is all zeros, as in models initialised by transformers 5, and cannot be used")
     worst = np.abs(table.astype(np.float32) - expected).max()
     raise InteropError(
-        f"{name} is not MAE's fixed sine-cosine table (they differ by up to {worst:.3g}); "
+        f"{name} is not MAE's fixed sine-cosine table (the largest difference is {worst:.3g}); "
         "models with learned position tables cannot be used"
     )
 
 
 def _equals(table: Table, expected: Table) -> bool:
-    # Half-precision files hold the tables in half precision too.
+    # Half-precision files store the tables in half precision too.
     tolerance = 1e-4 if table.dtype in (np.float32, np.float64) else 5e-3
     return np.allclose(table.astype(np.float32), expected, rtol=0, atol=tolerance)

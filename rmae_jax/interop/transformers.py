@@ -1,7 +1,7 @@
-"""The layout of transformers' ViTMAE: other names than MAE's, and q, k and v apart.
+"""The layout of transformers' ViTMAE, which has other names than MAE's, and separate q, k and v.
 
-Written are the names of the published files (facebook/vit-mae-base), which transformers 4 and 5 read; read are these,
-and those of transformers 5's models in memory.
+`from_mae` returns the names of the published files (facebook/vit-mae-base), which transformers 4 and 5 read. `to_mae`
+accepts these, and the names of transformers 5's models in memory.
 """
 
 import json
@@ -15,7 +15,7 @@ from rmae_jax.interop.errors import InteropError, listed
 from rmae_jax.interop.layout import StateDict
 from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
 
-# Beginnings of names: MAE's, theirs.
+# Prefixes of names: MAE's -> transformers'.
 OUTER = {
     "cls_token": "vit.embeddings.cls_token",
     "pos_embed": "vit.embeddings.position_embeddings",
@@ -29,7 +29,7 @@ OUTER = {
     "decoder_norm.": "decoder.decoder_norm.",
     "decoder_pred.": "decoder.decoder_pred.",
 }
-# Inside of a block.
+# Names within a block: MAE's -> transformers'.
 INNER = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
@@ -38,7 +38,7 @@ INNER = {
     "mlp.fc2": "output.dense",
 }
 QKV = ("query", "key", "value")
-# Names of transformers 5's models in memory, and what its save_pretrained makes of some: the published ones.
+# Patterns of names of transformers 5's models in memory -> the published names, some of which save_pretrained restores.
 SYNONYMS = {
     r"^vit\.layers\.": "vit.encoder.layer.",
     r"^decoder\.decoder_encoder\.layer\.": "decoder.decoder_layers.",
@@ -52,7 +52,7 @@ SYNONYMS = {
 
 
 def from_mae(state: StateDict) -> StateDict:
-    """A state dict of the "mae" layout by the published names of ViTMAEForPreTraining."""
+    """Converts a state dict of the "mae" layout to the published names of ViTMAEForPreTraining."""
     renamed = {}
     for name, value in state.items():
         if match := re.fullmatch(r"(.*blocks\.\d+\.)attn\.qkv\.(weight|bias)", name):
@@ -66,10 +66,10 @@ def from_mae(state: StateDict) -> StateDict:
 
 
 def to_mae(state: StateDict) -> StateDict:
-    """A state dict of ViTMAEForPreTraining or ViTMAEModel in the "mae" layout; any other comes back as it is.
+    """Converts a state dict of ViTMAEForPreTraining or ViTMAEModel to the "mae" layout; returns any other unchanged.
 
     Raises:
-      InteropError: of a block's q, k and v, one is not there or of another shape.
+      InteropError: one of a block's q, k and v is missing or has another shape.
     """
     if any(name.startswith("embeddings.") for name in state):  # ViTMAEModel
         state = {f"vit.{name}": value for name, value in state.items()}
@@ -87,20 +87,20 @@ def to_mae(state: StateDict) -> StateDict:
             renamed[name] = value
     for name, parts in apart.items():
         if missing := [part for part in QKV if part not in parts]:
-            raise InteropError(f"{name} lacks {listed(missing)}: transformers' ViTMAE holds query, key and value apart")
+            raise InteropError(f"{name} lacks {listed(missing)}; transformers' ViTMAE stores q, k and v separately")
         shapes = {part: parts[part].shape for part in QKV}
         if len(set(shapes.values())) > 1:
-            raise InteropError(f"{name} would be of parts of different shapes: {shapes}")
+            raise InteropError(f"{name} cannot be joined from query, key and value of different shapes: {shapes}")
         renamed[name] = np.concatenate([np.atleast_1d(parts[part]) for part in QKV])
     return renamed
 
 
 def write_configs(folder: Path, config: ml_collections.ConfigDict) -> None:
-    """Writes config.json, by which from_pretrained builds the model, and preprocessor_config.json, for its images.
+    """Writes config.json, from which from_pretrained builds the model, and preprocessor_config.json, for its images.
 
     Args:
-      folder: of model.safetensors.
-      config: `config.model` of the model that is written there.
+      folder: the folder that contains model.safetensors.
+      config: `config.model` of the model whose weights are in the folder.
     """
     model = {
         "architectures": ["ViTMAEModel" if config.objective == "rae" else "ViTMAEForPreTraining"],
@@ -130,7 +130,7 @@ def write_configs(folder: Path, config: ml_collections.ConfigDict) -> None:
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "size": {"height": config.image_size, "width": config.image_size},
-        "resample": 3,  # Pillow's number of bicubic
+        "resample": 3,  # Pillow's number for bicubic
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
@@ -151,13 +151,13 @@ def _published(state: StateDict) -> StateDict:
 
 
 def _outer(name: str) -> str:
-    """The published name of one of MAE's."""
+    """Returns the published name of a name of MAE's."""
     (start,) = (start for start in OUTER if name.startswith(start))
     return OUTER[start] + name.removeprefix(start)
 
 
 def _inverse_outer(name: str) -> str:
-    """MAE's name of a published one; others come back as they are, to be complained of."""
+    """Returns MAE's name of a published name; other names are returned unchanged, and rejected later."""
     for mae, theirs in OUTER.items():
         if name.startswith(theirs):
             return mae + name.removeprefix(theirs)

@@ -1,4 +1,4 @@
-"""Whether a state dict fits a config, and what to say where it does not."""
+"""Checks of whether a state dict fits a config, with messages that explain why not."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from rmae_jax.interop.errors import InteropError, listed
 from rmae_jax.interop.layout import FORMS, PARTS, flat_params, parts_of
 from rmae_jax.model import RMAE
 
-# Sizes that a state dict shows: the config's key, a tensor and its axis.
+# Sizes that can be read from a state dict: the config key -> a tensor and its axis.
 WIDTHS = {
     "width": ("cls_token", -1),
     "patch_size": ("patch_embed.proj.weight", -1),
@@ -28,70 +28,70 @@ DEPTHS = {
 
 
 def check_variant(config: ml_collections.ConfigDict, parts: Iterable[str]) -> None:
-    """Refuses layouts that have no place for what a variant of the method adds.
+    """Checks that PyTorch's layouts can represent the model's variant.
 
     Args:
       config: `config.model` of a recipe.
-      parts: of the model, that are to be stored.
+      parts: the parts of the model that are to be stored, keys of `PARTS`.
 
     Raises:
-      InteropError: a part is there in another variant than that of the authors' release.
+      InteropError: a part is of another variant than in the authors' release.
     """
     if "regions" in parts and config.region_variant != "length":
         raise InteropError(
-            f"PyTorch's layouts hold the region branch of variant 'length', not {config.region_variant!r}; "
-            "formats mae, timm and transformers leave it out"
+            f"PyTorch's layouts hold a region branch of variant 'length' only, not {config.region_variant!r}; "
+            "formats mae, timm and transformers omit the region branch"
         )
     if config.feeding_direction != "pixel_to_region" and set(parts) != {"encoder"}:
         raise InteropError(
-            f"the model's feeding_direction is {config.feeding_direction!r}: its decoders are not those of PyTorch's "
-            "layouts; format timm holds the encoder alone"
+            f"the model's feeding_direction is {config.feeding_direction!r}, so its decoders differ from those of "
+            "PyTorch's layouts; format timm holds only the encoder"
         )
 
 
 def parts_that_fit(state: Mapping[str, np.ndarray], config: ml_collections.ConfigDict) -> list[str]:
-    """The parts that a state dict has, every tensor of them there and of the config's size.
+    """Returns the parts that a state dict contains, after checking that their tensors are complete and fit the config.
 
     Args:
       state: arrays by the names of the "rmae" layout or a part of it.
       config: `config.model` of a recipe.
 
     Raises:
-      InteropError: no encoder is there, or names are missing or unexpected, or shapes differ; says in which size of the
-        config, if it is one.
+      InteropError: there is no encoder, names are missing or unexpected, or shapes differ. The message names the sizes
+        of the config that differ, if any.
     """
     shapes = expected_shapes(config)
     if not shapes["encoder"].keys() & state.keys():
         raise InteropError(
             "not the weights of a ViT in the layout of R-MAE, MAE, timm or transformers' ViTMAE; "
-            f"there are {listed(sorted(state)) or 'none'}"
+            f"tensors found: {listed(sorted(state)) or 'none'}"
         )
     present = [part for part in PARTS if part == "encoder" or shapes[part].keys() & state.keys()]
     expected = {name: shape for part in present for name, shape in shapes[part].items()}
     complaints = []
     if missing := [name for name in expected if name not in state]:
-        complaints.append(f"missing are {listed(missing)}")
+        complaints.append(f"missing: {listed(missing)}")
     if unexpected := sorted(state.keys() - expected.keys()):
-        complaints.append(f"unexpected are {listed(unexpected)}")
+        complaints.append(f"unexpected: {listed(unexpected)}")
     tables = {table for part in present for table in PARTS[part].tables}
     differing = [
         name
         for name in expected.keys() & state.keys()
-        # A table may be of another grid: its second axis.
+        # A table may have another grid, which is its second axis.
         if (state[name].shape[::2] != expected[name][::2] if name in tables else state[name].shape != expected[name])
     ]
     if differing:
         named = [f"{name} {state[name].shape} instead of {expected[name]}" for name in sorted(differing)]
-        complaints.append(f"of another shape are {listed(named, 3)}")
+        complaints.append(f"wrong shapes: {listed(named, 3)}")
     if complaints:
         sizes = _differing_sizes(state, config)
-        reason = f"the weights are of another model ({'; '.join(sizes)}): " if sizes else ""
+        reason = f"the weights are those of another model ({'; '.join(sizes)}); " if sizes else ""
         raise InteropError(f"{reason}{'; '.join(complaints)}")
     for part in present:
         if part not in parts_of(config):
             raise InteropError(
-                f"there is a {PARTS[part].title}, for which objective {config.objective!r} has no place: "
-                f"{listed(list(shapes[part]), 3)}; leave it out, or choose another objective"
+                f"the weights contain a {PARTS[part].title}, which objective {config.objective!r} does not have: "
+                f"{listed(list(shapes[part]), 3)}; remove it, or choose another objective"
             )
     if "regions" in present:
         check_variant(config, present)
@@ -99,7 +99,7 @@ def parts_that_fit(state: Mapping[str, np.ndarray], config: ml_collections.Confi
 
 
 def expected_shapes(config: ml_collections.ConfigDict) -> dict[str, dict[str, tuple[int, ...]]]:
-    """By part, the shape of every tensor that the layouts know of a model of this size."""
+    """Returns, by part, the shapes of all tensors that the layouts have for a model of this size."""
     whole = ml_collections.ConfigDict(config)
     whole.update({"objective": "rmae", "region_variant": "length", "feeding_direction": "pixel_to_region"})
     params = flat_params(nnx.eval_shape(lambda: RMAE(whole, rngs=nnx.Rngs(0))))
@@ -120,4 +120,6 @@ def _differing_sizes(state: Mapping[str, np.ndarray], config: ml_collections.Con
         layers = {int(match[1]) for name in state if (match := re.match(rf"{prefix}\.(\d+)\.", name))}
         if layers:
             found[key] = len(layers)
-    return [f"model.{key} is {config[key]}, theirs {size}" for key, size in found.items() if size != config[key]]
+    return [
+        f"model.{key} is {config[key]}, but {size} in the weights" for key, size in found.items() if size != config[key]
+    ]

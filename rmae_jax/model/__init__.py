@@ -1,4 +1,4 @@
-"""The method: patches and masks, ViT blocks, the pixel branch, the region branch, and their sum."""
+"""The model: patches and masks, ViT blocks, the pixel branch, the region branch, and `RMAE`, which combines them."""
 
 from rmae_jax.model.losses import region_probability
 from rmae_jax.model.masks import Mask, draw_masks

@@ -1,4 +1,4 @@
-"""Multi-head attention modules, and the choice of their implementation."""
+"""Multi-head attention modules, and the choice of their implementation (plain or TPU kernel)."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -16,9 +16,9 @@ class Attention(nnx.Module):
     """Multi-head softmax self-attention over the tokens of each batch entry.
 
     Args:
-      width: of the tokens.
-      num_heads: of which each has an equal part of the width.
-      implementation: `Execution.attention`.
+      width: the width of the tokens.
+      num_heads: the number of heads, which share the width equally.
+      implementation: see `Execution.attention`.
     """
 
     def __init__(self, width: int, num_heads: int, *, implementation: str = "plain", dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -27,7 +27,7 @@ class Attention(nnx.Module):
         self.proj = Projection(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Tokens, *, first_query: int = 0) -> Queries:
-        """Attends to all tokens from token `first_query` and those after it; other queries are not computed."""
+        """Attends from the tokens `first_query` and after to all tokens; queries of other tokens are not computed."""
         _, keys, width = x.shape
         kernel = _uses_kernel(self.implementation, keys - first_query, keys, width, self.num_heads)
         apply = linear_for_kernel if kernel else linear
@@ -42,7 +42,7 @@ class Attention(nnx.Module):
 
 
 class CrossAttention(nnx.Module):
-    """Multi-head softmax attention from queries to a memory; arguments as for `Attention`."""
+    """Multi-head softmax attention from queries to a memory; the arguments are those of `Attention`."""
 
     def __init__(self, width: int, num_heads: int, *, implementation: str = "plain", dtype: jnp.dtype, rngs: nnx.Rngs):
         self.num_heads, self.implementation = num_heads, implementation
@@ -59,7 +59,7 @@ class CrossAttention(nnx.Module):
 
 
 def _uses_kernel(implementation: str, queries: int, keys: int, width: int, num_heads: int) -> bool:
-    """Returns whether the TPU kernel runs: where it was chosen and supports the sizes."""
+    """Returns whether the TPU kernel is used: if it was chosen and supports these sizes."""
     if implementation == "plain":
         return False
     from rmae_jax.model.ops.tpu_attention import fits  # Pallas takes a while to import
@@ -68,7 +68,7 @@ def _uses_kernel(implementation: str, queries: int, keys: int, width: int, num_h
 
 
 def _attend(parts: tuple[Float[Array, "batch _ _"], ...], num_heads: int, implementation: str, kernel: bool) -> Queries:
-    """Attention of q, k and v, which lie side by side as the linear layers make them: (qkv,) or (q, kv)."""
+    """Computes attention of q, k and v, given as the outputs of the linear layers, (qkv,) or (q, kv)."""
     if kernel:
         from rmae_jax.model.ops.tpu_attention import tpu_attention
 

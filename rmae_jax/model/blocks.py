@@ -27,13 +27,13 @@ class MLP(nnx.Module):
         return self.fc2(gelu(self.fc1(x)))
 
     def mean(self, x: Tokens) -> Float[Array, "batch width"]:
-        """The mean over the tokens of a call's output; the second layer is linear, so it acts on the mean alone."""
-        hidden = gelu(self.fc1(x)).mean(axis=1)  # small enough to be kept
+        """Computes the mean over tokens of a call's output; the second layer, being linear, is applied to the mean."""
+        hidden = gelu(self.fc1(x)).mean(axis=1)  # small enough to be saved
         return self.fc2(checkpoint_name(hidden, LINEAR))
 
 
 class Block(nnx.Module):
-    """x + attention(LN(x)), then x + MLP(LN(x)) with four times the width inside."""
+    """A pre-LN transformer block: x + attention(LN(x)), then x + MLP(LN(x)) with four times the width inside."""
 
     def __init__(self, width: int, num_heads: int, *, execution: Execution = PLAIN, dtype: jnp.dtype, rngs: nnx.Rngs):
         self.execution = execution
@@ -44,19 +44,19 @@ class Block(nnx.Module):
 
     @block_method
     def __call__(self, x: Tokens, *, first_query: int = 0) -> Float[Array, "batch out_tokens width"]:
-        """Computes the output's tokens from `first_query` on; they attend to all tokens of the input."""
+        """Computes the output tokens from `first_query` on; they attend to all input tokens."""
         x = x[:, first_query:] + self.attention(self.norm1(x), first_query=first_query)
         return x + self.mlp(self.norm2(x))
 
     @block_method
     def mean(self, x: Tokens) -> Float[Array, "batch width"]:
-        """The mean over the tokens of a call's output, at less cost."""
+        """Computes the mean over tokens of a call's output, at less cost than the output."""
         x = x + self.attention(self.norm1(x))
         return x.mean(axis=1) + self.mlp.mean(self.norm2(x))
 
 
 class Blocks(nnx.Module):
-    """Blocks in a row, of which what follows needs a part: the last stands alone and computes that part."""
+    """A sequence of blocks whose last block is separate, so that it can compute only the output that is needed."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Blocks(nnx.Module):
         self.last = make(execution=execution, rngs=rngs)
 
     def __call__(self, x: Tokens, *, first_query: int = 0) -> Float[Array, "batch out_tokens width"]:
-        """Computes the output's tokens from `first_query` on."""
+        """Computes the output tokens from `first_query` on."""
         return self.last(self._before_last(x), first_query=first_query)
 
     def with_mean(self, x: Tokens) -> tuple[Tokens, Float[Array, "batch width"]]:
-        """The output and its mean over the tokens; compiled, only what is used of the two is computed."""
+        """Returns the output and its mean over tokens; the compiler drops whichever of the two is not used."""
         x = self._before_last(x)
         return self.last(x), self.last.mean(x)
 
@@ -86,7 +86,7 @@ class Blocks(nnx.Module):
 
 
 def stack(make: Callable[..., nnx.Module], depth: int, execution: Execution, rngs: nnx.Rngs) -> nnx.Module:
-    """Builds `depth` equal blocks as one whose parameters have a leading axis; `run_stack` runs it."""
+    """Builds a stack of `depth` blocks: one block whose parameters have a leading axis. `run_stack` runs it."""
     keys = jax.random.split(rngs.params(), depth)
     return jax.vmap(lambda key: make(execution=execution.in_loop(), rngs=nnx.Rngs(key)))(keys)
 
@@ -94,6 +94,6 @@ def stack(make: Callable[..., nnx.Module], depth: int, execution: Execution, rng
 def run_stack(
     blocks: nnx.Module, x: Shaped[Array, "batch tokens width"], *args: Shaped[Array, "..."]
 ) -> Shaped[Array, "batch tokens width"]:
-    """Applies the blocks of a stack one after the other; `args` go to each of them."""
+    """Applies the blocks of a stack in sequence; each block also receives `args`."""
     unroll = blocks.execution.unrolled
     return jax.lax.scan(lambda x, block: (block(x, *args), None), x, blocks, unroll=unroll)[0]

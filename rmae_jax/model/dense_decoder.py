@@ -1,4 +1,4 @@
-"""From the encoder's visible tokens to a token for every patch: the pixel decoder's body, and the region neck."""
+"""The pixel decoder's body, which is also the region neck: from visible tokens to a token for every patch."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,10 +13,10 @@ from rmae_jax.model.positions import Grid
 
 
 class DenseDecoder(nnx.Module):
-    """A linear layer to the decoder's width, mask tokens in the holes, sine-cosine positions, blocks, a LayerNorm.
+    """A ViT over all patches: linear layer to the decoder's width, mask tokens, positions, blocks, LayerNorm.
 
-    Tokens lie in the order of a mask (cls first), never in the image's: attention does not care, and visible and
-    masked patches are slices of such a row instead of gathers.
+    Tokens are in the order of a mask (cls first), not in the image's order. The result does not depend on the order,
+    and visible and masked patches are slices of the sequence instead of gathers.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class DenseDecoder(nnx.Module):
         first_token: int,
         hints: Float[Array, "batch patches width"] | None = None,
     ) -> Float[Array, "batch tokens width"]:
-        """Fills in the patches that `mask` hides.
+        """Computes a token for each patch, visible or masked.
 
         Args:
           latent: the encoder's output, cls first, then the visible patches of `mask`.
-          mask: what the encoder saw.
-          grid: of the image.
-          order: the patches of the result lie in this mask's order.
+          mask: the mask that the encoder used.
+          grid: the image's grid of patches.
+          order: the mask in whose order the patches of the result are.
           first_token: the first token of the result; 0 is cls, 1 the first patch. Tokens before it are not computed.
-          hints: added to the patches, in the result's order.
+          hints: features to add to the patches, in the result's order.
         """
         x = self.embed(latent)
         patches = fill_holes(x[:, 1:], self.mask_token[...], grid.num_patches)

@@ -1,4 +1,4 @@
-"""The pixel branch's encoder, the ViT that users keep, and its targets (MAE section 3)."""
+"""The pixel branch's encoder, the ViT that downstream tasks use (MAE section 3)."""
 
 from functools import partial
 
@@ -42,7 +42,7 @@ class PixelEncoder(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width 3"], mask: Mask | None = None
     ) -> Float[Array, "batch tokens features"]:
-        """Encodes the visible patches, or all of them without a mask.
+        """Encodes the visible patches, or all patches if there is no mask.
 
         Returns:
           (B, 1 + V, D): the cls token, then the visible patches in the mask's order.
@@ -52,10 +52,10 @@ class PixelEncoder(nnx.Module):
     def embed(
         self, images: Float[Array, "batch height width 3"], mask: Mask | None = None
     ) -> Float[Array, "batch tokens features"]:
-        """What the blocks read, for the same tokens."""
+        """Computes the input of the first block: cls, then patch embeddings plus positions, in the same order."""
         patches = patchify(images, self.patch_size)
         positions = jnp.asarray(self.grid(images).positions(self.width))[None]
-        if mask is not None:  # before the embedding, so that only visible patches are embedded
+        if mask is not None:  # selected before the embedding, so that masked patches are not embedded
             patches = take(patches, mask.visible_ids)
             positions = positions[0][mask.visible_ids]
         x = self.patch_embed(patches)
@@ -64,5 +64,5 @@ class PixelEncoder(nnx.Module):
         return jnp.concatenate([cls, x], axis=1)
 
     def grid(self, images: Float[Array, "batch height width 3"]) -> Grid:
-        """The patches that images of this size are cut into."""
+        """Returns the grid of patches of images of this size."""
         return Grid(images.shape[1] // self.patch_size, images.shape[2] // self.patch_size, self.position_scale)

@@ -1,4 +1,4 @@
-"""The layers that blocks consist of: linear and LayerNorm."""
+"""The layers of which blocks consist: linear layers and LayerNorm."""
 
 from collections.abc import Callable
 
@@ -13,9 +13,9 @@ from rmae_jax.model.ops.linear import linear
 
 
 class Linear(nnx.Linear):
-    """x W + b, xavier-uniform W and b of 0."""
+    """A linear layer x W + b; W is initialised xavier-uniform, b with zeros."""
 
-    saved_as = LINEAR  # the name of its output
+    saved_as = LINEAR  # the output's name, by which it can be saved for the backward pass
 
     def __init__(self, in_width: int, out_width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(in_width, out_width, dtype=dtype, kernel_init=nnx.initializers.xavier_uniform(), rngs=rngs)
@@ -26,19 +26,19 @@ class Linear(nnx.Linear):
     def part(
         self, x: Float[Array, "*batch width"], columns: slice, apply: Callable[..., Array] = linear
     ) -> Float[Array, "*batch chosen_features"]:
-        """Computes chosen columns of a call's output, by `linear` or `linear_for_kernel`."""
+        """Computes chosen columns of the output, with `linear` or `linear_for_kernel`."""
         kernel, bias = (x[..., columns].astype(self.dtype) for x in (self.kernel, self.bias))
         return checkpoint_name(apply(x.astype(self.dtype), kernel, bias), self.saved_as)
 
 
 class Projection(Linear):
-    """A linear layer that makes queries, keys and values, or takes what attention makes of them."""
+    """A linear layer before attention (to queries, keys, values) or after it (from attention's output)."""
 
     saved_as = PROJECTION
 
 
 class LayerNorm(nnx.LayerNorm):
-    """(x - mean) / sqrt(variance + 1e-6) * scale + bias over the channels; statistics are in float32."""
+    """LayerNorm: (x - mean) / sqrt(variance + 1e-6) * scale + bias over the channels, with statistics in float32."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
         super().__init__(width, epsilon=EPSILON, dtype=dtype, rngs=rngs)

@@ -9,11 +9,23 @@ from jaxtyping import Array, Float
 LOSSES = ("cross_entropy", "l2")
 
 
+def pixel_loss(
+    predicted: Float[Array, "batch masked pixels"], patches: Float[Array, "batch masked pixels"], norm_pix_loss: bool
+) -> Float[Array, ""]:
+    """Computes the mean squared error over masked patches (MAE section 4, "reconstruction target").
+
+    Args:
+      predicted: the pixel decoder's output.
+      patches: the true pixels.
+      norm_pix_loss: whether each true patch is normalised by its own mean and unbiased variance.
+    """
+    return jnp.mean((predicted.astype(jnp.float32) - pixel_targets(patches, norm_pix_loss)) ** 2)
+
+
 def pixel_targets(
     patches: Float[Array, "batch patches pixels"], norm_pix_loss: bool
 ) -> Float[Array, "batch patches pixels"]:
-    """What the pixel decoder is to predict: each patch's pixels, with norm_pix_loss normalised by their own mean and
-    unbiased variance (MAE section 4, "reconstruction target")."""
+    """Returns the pixel decoder's targets: each patch, with `norm_pix_loss` normalised by its own mean and variance."""
     if not norm_pix_loss:
         return patches
     mean = patches.mean(axis=-1, keepdims=True)
@@ -27,15 +39,15 @@ def region_loss(
     kind: str,
     background_weight: float,
 ) -> Float[Array, ""]:
-    """How far completed maps are from the truth, averaged over pixels, regions and masked patches.
+    """Computes the loss of predicted region maps, averaged over pixels, regions and masked patches.
 
-    Background pixels weigh `background_weight`, foreground pixels 1, and the weights are not renormalised.
+    Background pixels have weight `background_weight`, foreground pixels 1. The weights are not renormalised.
 
     Args:
       predicted: logits for "cross_entropy", the maps' values for "l2".
-      targets: the maps, 0 and 1.
+      targets: the true maps, 0 and 1.
       kind: "cross_entropy" (sigmoid binary cross-entropy) or "l2" (squared error, the ablation).
-      background_weight: of pixels outside of the region.
+      background_weight: the weight of pixels outside of the region.
     """
     if kind == "cross_entropy":
         return cross_entropy(predicted, targets, background_weight)
@@ -46,9 +58,9 @@ def region_loss(
 def cross_entropy(
     logits: Float[Array, "*batch pixels"], targets: Float[Array, "*batch pixels"], background_weight: float
 ) -> Float[Array, ""]:
-    """The weighted mean of -y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1.
+    """Computes the weighted mean of -y log sigmoid(x) - (1 - y) log sigmoid(-x), for targets y of 0 and 1.
 
-    That is log(1 + exp(z)), z = x or -x. The derivative is computed beside the value: they share an exponential.
+    That is log(1 + exp(z)), z = x or -x. The derivative is computed together with the value: both need exp(-|z|).
     """
     return _cross_entropy_forward(logits, targets, background_weight)[0]
 
@@ -60,7 +72,7 @@ def _cross_entropy_forward(logits: Array, targets: Array, background_weight: flo
     losses = jnp.maximum(z, 0) + jnp.log1p(exponential)
     sigmoid = jnp.where(z > 0, 1, exponential) / (1 + exponential)
     derivative = (sign * weights * sigmoid / logits.size).astype(logits.dtype)
-    # Behind the barrier, the compiler does not compute it again for each of the products that read it.
+    # The barrier keeps the compiler from recomputing the derivative for each matrix product that reads it.
     return jnp.mean(losses * weights), jax.lax.optimization_barrier(derivative)
 
 
@@ -76,5 +88,5 @@ def _weights(targets: Array, background_weight: float) -> Array:
 
 
 def region_probability(predicted: Float[Array, "*batch pixels"], kind: str) -> Float[Array, "*batch pixels"]:
-    """The probability that a pixel belongs to the region, from a prediction trained with the loss `kind`."""
+    """Returns the probability that a pixel is in the region, from the prediction of a model trained with `kind`."""
     return jnp.clip(predicted, 0, 1) if kind == "l2" else jax.nn.sigmoid(predicted)

@@ -1,8 +1,8 @@
-"""Variants "batch" and "channel": regions as dense maps, decoded like images (R-MAE's first version, section 3).
+"""The region decoder of variants "batch" and "channel": dense maps, decoded like images (R-MAE v1, section 3).
 
-Both are one decoder, told how many maps lie behind each other as the channels of one: "batch" decodes each of the K
-maps of an image alone (C = 1, as R-CNN treats each region), "channel" all K as one image (C = K). With K = 1 they are
-the same.
+Both variants use one decoder, which differs in the number of channels C: "batch" decodes each of an image's K maps
+separately (C = 1, as R-CNN processes each region), "channel" decodes all K as the channels of one map (C = K). With
+K = 1 they are the same.
 """
 
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ from rmae_jax.model.region_encoder import RegionFeatures
 
 
 class MapDecoder(nnx.Module):
-    """A ViT over all patches of C region maps, which completes them from their visible tokens and the pixels' memory.
+    """A ViT over all patches of C region maps, which predicts them from their visible tokens and the pixels' memory.
 
-    x[n, l] = the region token of patch l, or the mask token, + memory[l]; blocks, LayerNorm, linear -> C * P * P.
+    Its input x[n, l] is the region token of patch l, or the mask token, plus memory[l]. Then follow blocks, LayerNorm,
+    and a linear layer to C * P * P.
     """
 
     def __init__(
@@ -42,16 +43,16 @@ class MapDecoder(nnx.Module):
         self.head = Linear(width, channels * patch_size**2, dtype=dtype, rngs=rngs)
 
     def first_memory_token(self, first_token: int) -> int:
-        """Returns the first token of the memory that the decoder reads: that of the first patch; 0 would be cls."""
+        """Returns the first memory token that the decoder reads: the first patch's; 0 would be cls."""
         return 1
 
     def __call__(
         self, features: RegionFeatures, memory: Float[Array, "batch patches width"], first_token: int
     ) -> tuple[Float[Array, "batch regions positions pixels"], None]:
-        """Completes the maps; there are no queries.
+        """Predicts the maps; the second result is None, since there are no queries.
 
         Args:
-          features: of the visible patches of each set of C maps.
+          features: the region encoder's features of each set of C maps.
           memory: tokens of every patch, in the order of the regions' mask.
           first_token: the token of the first patch to predict; 0 is cls.
         """

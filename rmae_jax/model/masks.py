@@ -1,4 +1,4 @@
-"""Which patches the encoder sees: one random permutation per image."""
+"""Random masks: which patches of each image are visible, by one random permutation per image."""
 
 import dataclasses
 from functools import partial
@@ -14,12 +14,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 class Mask:
     """A random subset of visible patches for each image of a batch (R-MAE section 3; MAE section 3).
 
-    One value is drawn once and handed to both branches. The patches' order is the permutation's: the first
-    `num_visible` entries are visible, the others masked.
+    It is drawn once and passed to both branches. The first `num_visible` entries of the permutation are visible, the
+    others masked.
 
     Attributes:
       permutation: the L patch indices of each image in random order.
-      num_visible: V, the same for all images of the batch.
+      num_visible: V, the number of visible patches, the same for all images of the batch.
     """
 
     permutation: Int[Array, "batch patches"]
@@ -33,7 +33,7 @@ class Mask:
 
     @classmethod
     def from_permutation(cls, permutation: Int[Array, "batch patches"], mask_ratio: float) -> "Mask":
-        """Makes the first (1 - mask_ratio) * L patches of a permutation visible.
+        """Returns the mask whose visible patches are the first (1 - mask_ratio) * L of a permutation.
 
         Raises:
           ValueError: the ratio leaves no patch visible, or none masked.
@@ -41,12 +41,12 @@ class Mask:
         return cls(permutation, num_visible_patches(permutation.shape[1], mask_ratio))
 
     def with_ratio(self, mask_ratio: float) -> "Mask":
-        """The mask of another ratio over the same permutation: one visible set contains the other."""
+        """Returns the mask of another ratio with the same permutation: one visible set contains the other."""
         return Mask.from_permutation(self.permutation, mask_ratio)
 
     @property
     def visible_ids(self) -> Int[Array, "batch visible"]:
-        """Indices of the visible patches, in the order in which the encoder gets them."""
+        """Indices of the visible patches, in the order of the encoder's tokens."""
         return self.permutation[:, : self.num_visible]
 
     @property
@@ -56,7 +56,7 @@ class Mask:
 
     @property
     def restore_ids(self) -> Int[Array, "batch patches"]:
-        """For each patch of the image, its place in the permutation (the inverse permutation)."""
+        """The position of each patch in the permutation (the inverse permutation)."""
         return jnp.argsort(self.permutation, axis=1)
 
     @property
@@ -66,7 +66,7 @@ class Mask:
 
 
 def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
-    """V = (1 - mask_ratio) * L, rounded down.
+    """Returns V = (1 - mask_ratio) * L, rounded down.
 
     Raises:
       ValueError: the ratio leaves no patch visible, or none masked.
@@ -81,21 +81,21 @@ def num_visible_patches(num_patches: int, mask_ratio: float) -> int:
 
 
 def take(x: Shaped[Array, "batch n *rest"], ids: Int[Array, "batch m"]) -> Shaped[Array, "batch m *rest"]:
-    """Takes entries `ids[b]` of every `x[b]`."""
+    """Gathers entries `ids[b]` of every `x[b]`."""
     return jnp.take_along_axis(x, ids.reshape(*ids.shape, *[1] * (x.ndim - 2)), axis=1)
 
 
 def fill_holes(
     visible: Float[Array, "batch visible width"], token: Float[Array, "1 1 width"], num_patches: int
 ) -> Float[Array, "batch {num_patches} width"]:
-    """Puts `token` behind the visible tokens for each masked patch: all patches, in their mask's order."""
+    """Appends `token` to the visible tokens once per masked patch: all patches, in their mask's order."""
     batch, num_visible, width = visible.shape
     holes = jnp.broadcast_to(token.astype(visible.dtype), (batch, num_patches - num_visible, width))
     return jnp.concatenate([visible, holes], axis=1)
 
 
 def reorder(x: Shaped[Array, "batch patches *rest"], order: Mask, wanted: Mask) -> Shaped[Array, "batch patches *rest"]:
-    """Patches in the order of one mask, put into the order of another; free where both share a permutation."""
+    """Reorders patches from the order of one mask to that of another; free if both share a permutation."""
     if order.permutation is wanted.permutation:
         return x
     return take(x, take(order.restore_ids, wanted.permutation))
@@ -110,15 +110,15 @@ def draw_masks(
 ) -> tuple[Mask, Mask]:
     """Draws the masks of a step: the image's and the regions'.
 
-    Both follow one permutation, unless `config.separate_masks`.
+    Both use the same permutation, unless `config.separate_masks`.
 
     Args:
-      key: of this step's draw.
+      key: the random key of this step.
       config: `config.model` of a recipe.
-      batch: B.
-      num_patches: L.
-      region_permutation: of the regions' mask, where it was drawn before: with foreground sampling, the data knows
-        which patches are visible.
+      batch: B, the number of images.
+      num_patches: L, the number of patches of an image.
+      region_permutation: the permutation of the regions' mask, if the input pipeline already drew it, as with
+        foreground sampling.
     """
     mask = Mask.random(key, batch, num_patches, config.mask_ratio)
     if region_permutation is not None:

@@ -1,4 +1,4 @@
-"""Images to patches and back."""
+"""Conversion of images to patches and back."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +26,7 @@ def patchify(
 def unpatchify(
     patches: Shaped[Array | np.ndarray, "*batch patches pixels"], grid: tuple[int, int], patch: int
 ) -> Shaped[Array, "*batch height width channels"]:
-    """The inverse of `patchify`; `grid` is the number of patches in (height, width)."""
+    """Inverts `patchify`; `grid` is the number of patches in (height, width)."""
     *batch, _, pixels = patches.shape
     rows, columns = grid
     blocks = patches.reshape(*batch, rows, columns, patch, patch, pixels // (patch * patch))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 class Grid(NamedTuple):
-    """The patches of an image: how many, and how far apart neighbours are in the position tables."""
+    """An image's grid of patches: rows, columns, and the distance of neighbours in the position tables."""
 
     rows: int
     columns: int
@@ -15,25 +15,25 @@ class Grid(NamedTuple):
 
     @property
     def num_patches(self) -> int:
-        """L."""
+        """L, the number of patches."""
         return self.rows * self.columns
 
     def positions(self, width: int) -> Float[np.ndarray, "patches width"]:
-        """The position table of this grid, see `sincos_positions`."""
+        """Returns the position table of this grid, see `sincos_positions`."""
         return sincos_positions(width, (self.rows, self.columns), self.scale)
 
 
 def sincos_positions(width: int, grid: tuple[int, int], scale: float = 1.0) -> Float[np.ndarray, "patches width"]:
-    """The fixed two-dimensional sine-cosine position table of MAE, without a row for cls (which is zero).
+    """Computes MAE's fixed two-dimensional sine-cosine position table, without the row for cls (which is zero).
 
-    The first half of the channels encodes the column, the second the row; each half is sines, then cosines, at
-    frequencies 10000^(-i / (width / 4)).
+    The first half of the channels encodes the column, the second the row; each half consists of sines, then cosines,
+    at frequencies 10000^(-i / (width / 4)).
 
     Args:
       width: number of channels.
       grid: number of patches in (height, width).
-      scale: distance of neighbouring patches. At 0.5, a grid of 28 x 28 lies evenly over the positions of one of
-        14 x 14: the coarser table, interpolated exactly, since the formula holds between its rows too.
+      scale: distance of neighbouring patches. At 0.5, a grid of 28 x 28 spans the positions of a grid of 14 x 14
+        evenly. This interpolates the coarser table exactly, since the formula also holds between its entries.
 
     Raises:
       ValueError: the width is not a multiple of 4.
@@ -47,11 +47,11 @@ def sincos_positions(width: int, grid: tuple[int, int], scale: float = 1.0) -> F
 
 
 def scale_at_size(scale: float, image_size: int, other_size: int) -> float:
-    """Returns the position scale that lays images of another size over the positions of the size trained at.
+    """Returns the position scale by which images of another size span the positions of the training size.
 
     Args:
       scale: position scale at `image_size`.
-      image_size: that the model was trained at, in pixels.
+      image_size: image size of training, in pixels.
       other_size: longer side of the other images, in pixels.
     """
     return scale * image_size / other_size

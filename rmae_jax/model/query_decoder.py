@@ -1,4 +1,4 @@
-"""Variant "length": regions as queries, each expanded to a map by being added to every position (R-MAE section 3)."""
+"""The region decoder of variant "length": a query per region, expanded to a map (R-MAE section 3)."""
 
 from functools import partial
 
@@ -39,10 +39,10 @@ class QueryBlock(nnx.Module):
 
 
 class ExpansionBlock(nnx.Module):
-    """The last decoder block: each query becomes a map by being added to every position's value.
+    """The last decoder block, which expands each query to a map by adding it to the value of every position.
 
-    There is no softmax and no key: x[b, l, k] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual.
-    Regions are the inner axis: 8 of them fill the rows of a TPU's register, where positions would leave gaps.
+    It has no softmax and no keys: x[b, l, k] = q[b, k] + Linear(memory)[b, l], then an MLP without a residual.
+    Regions are the inner axis, since 8 of them fill the rows of a TPU register, which positions would not.
     """
 
     def __init__(self, width: int, num_heads: int, *, execution: Execution = PLAIN, dtype: jnp.dtype, rngs: nnx.Rngs):
@@ -57,14 +57,14 @@ class ExpansionBlock(nnx.Module):
     def __call__(
         self, queries: Queries, memory: Float[Array, "batch positions width"]
     ) -> Float[Array, "batch positions*regions width"]:
-        """The maps' tokens, (B, L * K, D), those of a position side by side."""
+        """Returns the maps' tokens, (B, L * K, D); the K tokens of a position are adjacent."""
         queries = queries + self.attention(self.norm1(queries))
         hidden = linear_of_normed_sum(self.mlp.fc1, self.norm3, queries, self.value(memory))
         return self.mlp.fc2(gelu(hidden.reshape(len(hidden), -1, hidden.shape[3])))
 
 
 class QueryDecoder(nnx.Module):
-    """Pooled regions and memory -> K maps: ordinary blocks, the expansion block, and the head."""
+    """The decoder from pooled regions and memory to K maps: ordinary blocks, the expansion block, and the head."""
 
     def __init__(
         self,
@@ -79,29 +79,29 @@ class QueryDecoder(nnx.Module):
     ):
         self.query_norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.query_proj = Linear(width, width, dtype=dtype, rngs=rngs)
-        # A depth of 1 is the expansion block alone, the paper's choice.
+        # The paper's depth of 1 is the expansion block without ordinary blocks.
         make = partial(QueryBlock, width, num_heads, dtype=dtype)
         self.blocks = stack(make, depth - 1, execution, rngs) if depth > 1 else None
         self.expansion = ExpansionBlock(width, num_heads, execution=execution, dtype=dtype, rngs=rngs)
         self.head = Linear(width, patch_size**2, dtype=dtype, rngs=rngs)
 
     def first_memory_token(self, first_token: int) -> int:
-        """Returns the first token of the memory that predicting patches from `first_token` on reads; 0 is cls."""
+        """Returns the first memory token that is read to predict the patches from `first_token` on; 0 is cls."""
         return first_token if self.blocks is None else 0
 
     def __call__(
         self, features: RegionFeatures, memory: Float[Array, "batch tokens width"], first_token: int
     ) -> tuple[Float[Array, "batch regions positions pixels"], Queries]:
-        """Completes the maps.
+        """Predicts the maps.
 
         Args:
-          features: of the visible patches of each map.
+          features: the region encoder's features of each map.
           memory: tokens of cls and every patch, in the order of the regions' mask, from token
             `first_memory_token(first_token)` on.
           first_token: the token of the first patch to predict.
 
         Returns:
-          The predictions for those patches, and the region queries: they carry no position and no order.
+          The predictions for those patches, and the region queries, which encode neither position nor order.
         """
         pooled = features.mean.reshape(len(memory), -1, features.mean.shape[-1])  # (B, K, D)
         queries = x = self.query_proj(self.query_norm(pooled))
@@ -118,16 +118,16 @@ def linear_of_normed_sum(
     queries: Queries,
     values: Float[Array, "batch positions width"],
 ) -> Float[Array, "batch positions regions features"]:
-    """linear(norm(q[:, None] + v[:, :, None])), factored: no matrix product over all pairs (l, k).
+    """Computes linear(norm(q[:, None] + v[:, :, None])) without a matrix product over all pairs (l, k).
 
-    With q and v centred over their channels, the norm's variance is that of a sum,
-    var(q_k) + var(v_l) + 2 cov(q_k, v_l), and the norm divides by its root what the linear layer makes of q_k and of
-    v_l separately. Exact; K + L products of width D with the matrix take the place of K * L.
+    With q and v centred over their channels, the norm's variance is that of a sum, var(q_k) + var(v_l) +
+    2 cov(q_k, v_l). The linear layer is applied to q_k and v_l separately, and the sum of its outputs divided by the
+    standard deviation. This is exact, and replaces K * L products of a vector of width D with the matrix by K + L.
     """
     q, v = (x.astype(jnp.float32) - x.mean(axis=-1, keepdims=True, dtype=jnp.float32) for x in (queries, values))
     covariance = jnp.einsum("bkd,bld->blk", q, v, precision=jax.lax.Precision.HIGHEST) / q.shape[-1]
     variance = (q**2).mean(axis=-1)[:, None] + (v**2).mean(axis=-1)[:, :, None] + 2 * covariance
-    # Rounding may take the variance of nearly opposite vectors below zero.
+    # Rounding may make the variance of nearly opposite vectors negative.
     inverse_std = jax.lax.rsqrt(jnp.maximum(variance, 0) + norm.epsilon)[..., None]
 
     kernel, dtype = linear.kernel[...], linear.dtype

@@ -1,4 +1,4 @@
-"""The region encoder: what is visible of region maps, as tokens (R-MAE section 3)."""
+"""The region encoder: from the visible patches of region maps to tokens (R-MAE section 3)."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ from rmae_jax.model.positions import Grid
 
 
 class RegionFeatures(NamedTuple):
-    """What the encoder makes of the visible patches; N = B * K / C sets of C maps each.
+    """The region encoder's output for the visible patches of N = B * K / C sets of C maps each.
 
     Attributes:
       tokens: (N, V, region_width), in the order of the regions' mask.
-      mean: (N, region_width), their mean; compiled, costs less than the tokens where those are not used.
+      mean: (N, region_width), the mean of the tokens; if only the mean is used, the compiled program costs less.
     """
 
     tokens: Float[Array, "sets visible width"]
@@ -29,11 +29,11 @@ class RegionEncoder(nnx.Module):
     """A small ViT over the visible patches of region maps.
 
     Args:
-      patch_size: P.
-      channels: C, the maps that are read together as the channels of one: 1 reads each map alone, K all of an image.
-      width: of the tokens.
-      depth: number of blocks.
-      num_heads: of the attention.
+      patch_size: P, the side of a patch in pixels.
+      channels: C, the number of maps encoded together as channels: 1 for each map alone, K for all of an image.
+      width: the width of the tokens.
+      depth: the number of blocks.
+      num_heads: the number of attention heads.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class RegionEncoder(nnx.Module):
         self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
 
     def __call__(self, patches: Float[Array, "batch regions visible pixels"], mask: Mask, grid: Grid) -> RegionFeatures:
-        """Encodes the patches that `mask` leaves visible of each map, in its order.
+        """Encodes the visible patches of each map, which are in the order of `mask`.
 
         Raises:
-          ValueError: the number of maps is not a multiple of those read together.
+          ValueError: the number of maps is not a multiple of C.
         """
         batch, regions, visible, pixels = patches.shape
         if regions % self.channels:
-            raise ValueError(f"this model reads {self.channels} regions of an image at once, not {regions}")
+            raise ValueError(f"this model needs a multiple of {self.channels} regions per image, not {regions}")
         together = (patches - 0.5).reshape(batch, -1, self.channels, visible, pixels).swapaxes(2, 3)
         x = self.patch_embed(together.reshape(batch, -1, visible, self.channels * pixels))  # (B, K / C, V, D)
         positions = jnp.asarray(grid.positions(self.width))[mask.visible_ids]
@@ -70,9 +70,9 @@ class RegionEncoder(nnx.Module):
 
 
 class RegionFeed(nnx.Module):
-    """What the pixel decoder is told of the regions: their visible tokens, averaged over the regions of an image.
+    """Features of the regions for the pixel decoder: their visible tokens, averaged over the regions of an image.
 
-    The mean does not depend on the regions' order. Patches of which no region is visible get nothing.
+    The mean does not depend on the regions' order. Patches that are masked in the region maps get zeros.
     """
 
     def __init__(self, in_width: int, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):

@@ -1,4 +1,4 @@
-"""The three objectives in one model: MAE (pixels), RAE (regions), R-MAE (both)."""
+"""The R-MAE model and its three objectives: MAE (pixels), RAE (regions), R-MAE (both)."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from rmae_jax.model.dense_decoder import DenseDecoder
 from rmae_jax.model.encoder import PixelEncoder
 from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import Linear
-from rmae_jax.model.losses import pixel_targets, region_loss
+from rmae_jax.model.losses import pixel_loss, region_loss
 from rmae_jax.model.map_decoder import MapDecoder
 from rmae_jax.model.masks import Mask, reorder, take
 from rmae_jax.model.patches import patchify
@@ -23,13 +23,13 @@ from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
 from rmae_jax.model.region_patches import RegionPatches, Regions
 from rmae_jax.model.validate import check
 
-BLOCKS = (Block, QueryBlock, ExpansionBlock)  # the modules that an `Execution` applies to
+BLOCKS = (Block, QueryBlock, ExpansionBlock)  # the modules that `Execution` applies to
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """Everything a forward pass computes; what the objective does not have is None.
+    """The results of a forward pass; None for those of a branch that the objective does not have.
 
     Attributes:
       loss: pixel_loss + region_loss_weight * region_loss.
@@ -37,7 +37,7 @@ class Outputs:
       region_loss: binary cross-entropy (or squared error) over the masked patches of the K maps.
       latent: (B, 1 + V, D), the encoder's output, cls first, visible patches in the mask's order.
       queries: (B, K, region_width), the region queries of the "length" variant.
-      memory: (B, M, region_width), what the region decoder is told of the pixels at the patches of region_pred.
+      memory: (B, M, region_width), the region decoder's input from the pixels, at the patches of region_pred.
       pixel_pred: (B, M, P * P * 3), in the order of mask.masked_ids; normalised pixels with norm_pix_loss.
       region_pred: (B, K, M, P * P), in the order of the region mask's masked_ids; logits, or values with the l2 loss.
     """
@@ -55,7 +55,7 @@ class Outputs:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Reconstruction:
-    """Predictions for every patch, visible ones included, in the image's order; None where there is no branch.
+    """Predictions for every patch, visible ones included, in the image's order; None for a branch that does not exist.
 
     Attributes:
       pixels: (B, L, P * P * 3); normalised pixels with norm_pix_loss.
@@ -74,11 +74,11 @@ class RMAE(nnx.Module):
 
     Args:
       config: `config.model` of a recipe; see configs/rmae_b.py for its keys.
-      execution: how blocks run; by default plainly, with everything saved.
-      rngs: keys of the initial weights.
+      execution: how blocks run; by default with plain attention and no rematerialisation.
+      rngs: random keys of the initial weights.
 
     Raises:
-      ValueError: the keys of `config` do not fit each other.
+      ValueError: the values in `config` are invalid or contradict each other.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, *, execution: Execution = PLAIN, rngs: nnx.Rngs):
@@ -114,34 +114,33 @@ class RMAE(nnx.Module):
         mask: Mask,
         region_mask: Mask | None = None,
     ) -> Outputs:
-        """The losses, over masked patches only, and all that led to them.
+        """Computes the losses, over masked patches only, and the features and predictions behind them.
 
         Args:
           images: (B, H, W, 3), normalised by ImageNet's mean and standard deviation.
-          regions: (B, K, H, W) of 0 and 1, or a bitmask (B, H, W) of num_regions bits, as `rmae_jax.data` gives it;
-            not looked at by the "mae" objective.
+          regions: (B, K, H, W) of 0 and 1, or a bitmask (B, H, W) of num_regions bits, as `rmae_jax.data` provides it;
+            not used by the "mae" objective.
           mask: the image's mask.
-          region_mask: the regions' mask; by default of `mask`'s permutation and the config's region_mask_ratio.
+          region_mask: the regions' mask; by default that of `mask`'s permutation and the config's region_mask_ratio.
 
         Raises:
-          ValueError: the objective needs regions and there are none.
+          ValueError: the objective needs regions and `regions` is None.
         """
         config = self.config
         if region_mask is None:
             region_mask = mask.with_ratio(config.region_mask_ratio)
         maps = self._region_patches(regions)
         found = self._predict(images, maps, mask, region_mask, masked_only=True)
-        loss, pixel_loss, branch_loss = jnp.zeros(()), None, None
+        loss, image_loss, map_loss = jnp.zeros(()), None, None
         if config.objective != "rae":
             patches = take(patchify(images, config.patch_size), mask.masked_ids)
-            targets = pixel_targets(patches, config.norm_pix_loss)
-            pixel_loss = jnp.mean((found["pixel_pred"].astype(jnp.float32) - targets) ** 2)
-            loss += pixel_loss
+            image_loss = pixel_loss(found["pixel_pred"], patches, config.norm_pix_loss)
+            loss += image_loss
         if config.objective != "mae":
             targets = maps.take(region_mask.masked_ids)
-            branch_loss = region_loss(found["region_pred"], targets, config.region_loss, config.background_weight)
-            loss += config.region_loss_weight * branch_loss
-        return Outputs(loss=loss, pixel_loss=pixel_loss, region_loss=branch_loss, **found)
+            map_loss = region_loss(found["region_pred"], targets, config.region_loss, config.background_weight)
+            loss += config.region_loss_weight * map_loss
+        return Outputs(loss=loss, pixel_loss=image_loss, region_loss=map_loss, **found)
 
     def reconstruct(
         self,
@@ -150,7 +149,7 @@ class RMAE(nnx.Module):
         mask: Mask,
         region_mask: Mask | None = None,
     ) -> Reconstruction:
-        """Predicts every patch from the visible ones, for pictures; arguments as for a call."""
+        """Predicts every patch from the visible ones, for pictures; the arguments are those of a call."""
         if region_mask is None:
             region_mask = mask.with_ratio(self.config.region_mask_ratio)
         maps = self._region_patches(regions)
@@ -163,14 +162,14 @@ class RMAE(nnx.Module):
         return Reconstruction(pixels, completed)
 
     def at_size(self, height: int, width: int) -> "RMAE":
-        """Returns a model of the same weights for images of another size: its position tables are interpolated.
+        """Returns a model with the same weights for images of another size; its position tables are interpolated.
 
-        The longer side's patches are spread over the positions of the size that the model was trained at. The table's
-        formula holds between its rows, so nothing is approximated.
+        The patches of the longer side span the positions of the training size. The interpolation is exact, since the
+        table's formula also holds between its entries.
 
         Args:
-          height: of the images, in pixels.
-          width: of the images, in pixels.
+          height: the images' height, in pixels.
+          width: the images' width, in pixels.
 
         Raises:
           ValueError: the size is not a multiple of the patch size.
@@ -196,7 +195,7 @@ class RMAE(nnx.Module):
         *,
         masked_only: bool,
     ) -> dict[str, Array | None]:
-        """Both branches: predictions of the masked patches, or of all, in their mask's order.
+        """Runs both branches; predicts the masked patches, or all patches, in their mask's order.
 
         Returns:
           The fields of `Outputs` that are not losses.
@@ -234,7 +233,7 @@ class RMAE(nnx.Module):
         grid: Grid,
         first_token: int,
     ) -> Float[Array, "batch tokens region_width"]:
-        """What the region decoder is told of each patch: of its pixels or, if those do not feed it, of its position."""
+        """Returns the region decoder's memory of each patch: the neck's features or, without a neck, its position."""
         if self.neck is not None:
             return self.neck(latent, mask, grid, order=region_mask, first_token=first_token)
         positions = jnp.asarray(grid.positions(self.config.region_width), latent.dtype)[region_mask.permutation]
@@ -245,7 +244,7 @@ class RMAE(nnx.Module):
             return None
         if regions is None:
             raise ValueError(
-                f'the "{self.config.objective}" objective needs regions, (B, K, H, W) of 0 and 1, or their bitmask'
+                f'the "{self.config.objective}" objective needs regions: (B, K, H, W) of 0 and 1, or their bitmask'
             )
         return RegionPatches(regions, self.config.patch_size, self.config.num_regions)
 

@@ -1,4 +1,4 @@
-"""Which keys of `config.model` fit each other."""
+"""Checks of `config.model`: allowed values, and keys that must fit each other."""
 
 import ml_collections
 
@@ -33,7 +33,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     """Checks `config.model` of a recipe.
 
     Raises:
-      ValueError: a key's value is none of the possible ones, or does not fit another key's.
+      ValueError: a key's value is not allowed, or does not fit the value of another key.
     """
     for key, choices in CHOICES.items():
         if config[key] not in choices:
@@ -66,6 +66,6 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"model.{key}: {error}") from error
     for key in ("region_loss_weight", "background_weight"):
         if config[key] < 0:
-            raise ValueError(f"model.{key} is {config[key]}; it cannot be negative")
+            raise ValueError(f"model.{key} is {config[key]}; it must not be negative")
     if config.position_scale <= 0:
         raise ValueError(f"model.position_scale is {config.position_scale}; it must be positive")

@@ -1,4 +1,4 @@
-"""The sizes of ViT that papers name."""
+"""The named sizes of ViT: Ti, S, B, L, H."""
 
 ENCODERS = {
     "Ti": {"width": 192, "depth": 12, "num_heads": 3, "patch_size": 16},
@@ -10,11 +10,11 @@ ENCODERS = {
 
 
 def encoder(size: str) -> dict[str, int]:
-    """Width, depth, heads and patch size of ViT-Ti, S, B, L or H (Dosovitskiy et al. 2021, table 1; DeiT for Ti, S).
+    """Returns width, depth, heads and patch size of a ViT (Dosovitskiy et al. 2021, table 1; DeiT for Ti and S).
 
     Raises:
-      ValueError: no ViT of this size.
+      ValueError: `size` is not one of Ti, S, B, L, H.
     """
     if size not in ENCODERS:
-        raise ValueError(f"no ViT of size {size!r}; there are {', '.join(ENCODERS)}")
+        raise ValueError(f"unknown ViT size {size!r}; choose one of {', '.join(ENCODERS)}")
     return dict(ENCODERS[size])

@@ -1,1 +1,1 @@
-"""What a recipe needs on chips that are not here: the real step, compiled for them. See __main__.py."""
+"""Estimates of a recipe's memory, time and cost on accelerators, without having them. See __main__.py."""

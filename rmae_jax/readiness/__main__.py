@@ -1,10 +1,10 @@
-"""What a recipe needs on accelerators that are not here: memory, time, input, cost.
+"""Compiles a recipe's training step for accelerators without having them: memory, time, input, cost.
 
     python -m rmae_jax.readiness --config=configs/rmae_b.py --topology=v5e:16x16 [--topology=h100:8 ...]
                                  [--config.KEY=VALUE] [--num_examples=118287] [--fit] [--output=DIR]
 
-Compiles the real training step for each topology and prints one table; no TPU or GPU is needed. TPUs take
-`pip install -e .[tpu]`, GPUs .[cuda]. Minutes per topology. See docs/scaling.md.
+Compiles the real training step for each topology, which takes minutes, and prints one table. No TPU or GPU is needed;
+install the compiler for TPUs with `pip install -e .[tpu]`, that for GPUs with .[cuda]. See docs/scaling.md.
 """
 
 import json
@@ -21,18 +21,18 @@ from rmae_jax.readiness import topologies
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
 TOPOLOGY = flags.DEFINE_multi_string(
-    "topology", [], "CHIP:SHAPE, as v5e:16x16, v5p:2x2x4, v6e:4x4, v4:2x2x1, h100:8; may be given several times."
+    "topology", [], "CHIP:SHAPE, such as v5e:16x16, v5p:2x2x4, v6e:4x4, v4:2x2x1, h100:8; may be repeated."
 )
 NUM_EXAMPLES = flags.DEFINE_integer(
-    "num_examples", 118287, "Photographs of an epoch; COCO train2017's if not given.", lower_bound=1
+    "num_examples", 118287, "Images per epoch; the default is that of COCO train2017.", lower_bound=1
 )
-FIT = flags.DEFINE_bool("fit", False, "Where a step does not fit, try what needs less memory until one does.")
+FIT = flags.DEFINE_bool("fit", False, "If a step does not fit, try changes that need less memory until one fits.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write readiness.md and readiness.json to.")
 
 
 def main(argv: list[str]) -> None:
-    """Reports as the flags say."""
-    # Imported here, so that a wrong flag is answered at once.
+    """Prints the report that the flags request."""
+    # Imported here, so that a wrong flag is reported at once.
     from rmae_jax.readiness import compare, tables
     from rmae_jax.runtime.library_output import silence_libraries
     from rmae_jax.training import ConfigError
@@ -41,16 +41,16 @@ def main(argv: list[str]) -> None:
 
     rows = []
     try:
-        asked = compare.check(CONFIG.value, TOPOLOGY.value, NUM_EXAMPLES.value)
+        requested = compare.check(CONFIG.value, TOPOLOGY.value, NUM_EXAMPLES.value)
         if OUTPUT.value:
             Path(OUTPUT.value).mkdir(parents=True, exist_ok=True)
-        for row in compare.rows(CONFIG.value, asked, NUM_EXAMPLES.value, fit=FIT.value):
+        for row in compare.rows(CONFIG.value, requested, NUM_EXAMPLES.value, fit=FIT.value):
             rows.append(row)
     except (ConfigError, topologies.TopologyError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    finally:  # what was compiled before an error took minutes
+    finally:  # rows that were compiled before an error took minutes
         if rows:
             text = tables.table(rows)
             print(f"\n{text}", end="", flush=True)

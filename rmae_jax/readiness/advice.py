@@ -1,18 +1,18 @@
-"""What to change, where a step does not fit the chip or its hosts cannot feed it."""
+"""Advice for a step that does not fit the chip's memory, or whose hosts cannot feed it."""
 
 import ml_collections
 
 from rmae_jax.readiness.topologies import Topology
 from rmae_jax.training.recipe import REMAT
 
-ROOM = 0.95  # of the memory, for what an estimate may be wrong by
+ROOM = 0.95  # usable fraction of the memory; the remainder allows for errors of the estimate
 
 
 def ladder(config: ml_collections.ConfigDict, num_chips: int) -> list[dict]:
-    """Changes of a recipe that each need less memory than those before, and leave what is learned as it is.
+    """Returns changes of a recipe, each of which needs less memory than the previous one; none affects what is learned.
 
-    First 2, 4, ... parts of a batch, which cost the least; then the smallest parts and more rematerialisation, which
-    has its blocks in a loop.
+    First 2, 4, ... accumulation steps, which cost the least; then the most accumulation steps together with more
+    rematerialisation, which runs blocks in a loop.
     """
     parts, steps = config.accumulation_steps, []
     while config.batch_size % (2 * num_chips * parts) == 0:
@@ -23,17 +23,17 @@ def ladder(config: ml_collections.ConfigDict, num_chips: int) -> list[dict]:
 
 
 def advise(numbers: dict, config: ml_collections.ConfigDict, topology: Topology) -> list[str]:
-    """Lines about a row of `report.numbers`.
+    """Returns lines of advice for a row of `report.numbers`.
 
-    Estimates take what is neither state nor batch to be proportional to the images that a chip looks at at a time.
+    Estimates assume that all memory but the state's is proportional to the images that a chip processes at a time.
     """
     if not numbers["fits"]:
         return _memory(numbers, config, topology)
     cores = topology.chip.host_cpus / 2
     if numbers["input_cores"] > cores:
         return [
-            f"input: {numbers['input_cores']:.0f} cores per host are needed and {cores:.0f} are there; "
-            "the step will wait for data: take images of fewer pixels, or slices with more hosts"
+            f"input: {numbers['input_cores']:.0f} cores per host are needed and {cores:.0f} are available; "
+            "the step will wait for data: use images of fewer pixels, or slices with more hosts"
         ]
     return []
 
@@ -56,13 +56,13 @@ def _memory(numbers: dict, config: ml_collections.ConfigDict, topology: Topology
         whole = state / (fsdp * data)
         lines.append(
             f"--config.mesh.data=1 --config.mesh.fsdp={fsdp * data}: parameters and optimiser take about "
-            f"{_gib(whole)} instead of {_gib(state)}, the whole about {_gib(numbers['needed'] - state + whole)}"
+            f"{_gib(whole)} instead of {_gib(state)}, the total about {_gib(numbers['needed'] - state + whole)}"
         )
     per_image = rest / numbers["batch_per_chip"]
     if (images := int((available - state) / per_image)) > 0:
         lines.append(
             f"--config.batch_size={images * chips} ({images} images per chip), "
-            f"or at least {-(-config.batch_size // images)} chips for {config.batch_size}: as it is otherwise"
+            f"or at least {-(-config.batch_size // images)} chips for {config.batch_size}, without other changes"
         )
     return lines
 

@@ -1,12 +1,12 @@
-"""What is known of chips: speed, memory, links, and the machines that they are sold in.
+"""Specifications of accelerator chips: speed, memory, links, and the machines that contain them.
 
-Sources, read in November 2026. TPU: the tables of cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and, for processors of
-a machine, of cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (those of v4, v5e and v6e from memory); links
-count what a chip can send, half of the bidirectional bandwidth. The clock is what follows from the peak and the
-multiply-adds that the matrix units do in a cycle (4 units of 128 x 128 per core; v6e: as many as 16 of these); the
-compiler's own estimates of a bf16 product of 8192 x 8192 x 8192 reach 0.70 (v6e) to 0.90 (v4, v5p) of that many. GPU:
-NVIDIA's data sheets of the SXM modules (dense bf16, NVLink), in machines of eight with 208 (a3-highgpu-8g) and 96
-(a2-ultragpu-8g) virtual processors.
+Sources, read in November 2026. TPU: the tables of cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and, for processors per
+machine, of cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (those of v4, v5e and v6e from memory). Links
+count what a chip can send, half of the bidirectional bandwidth. The clock follows from the peak and the multiply-adds
+of the matrix units per cycle (4 units of 128 x 128 per core; v6e: the equivalent of 16 of these). In the compiler's own
+estimates, a bf16 product of 8192 x 8192 x 8192 reaches 0.70 (v6e) to 0.90 (v4, v5p) of that rate. GPU: NVIDIA's data
+sheets of the SXM modules (dense bf16, NVLink), in machines of eight with 208 (a3-highgpu-8g) and 96 (a2-ultragpu-8g)
+virtual processors.
 """
 
 import dataclasses
@@ -16,18 +16,18 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One accelerator, as JAX shows it: a device."""
+    """The specification of one accelerator chip, which JAX shows as one device."""
 
     name: str
     platform: str  # "tpu" or "cuda"
-    peak: float  # FLOP/s of bf16 products
-    memory: int  # bytes
-    bandwidth: float  # of the memory, bytes/s
-    link: float  # what it can send to its neighbours in a slice (TPU) or machine (GPU), bytes/s
-    clock: float | None  # Hz; what the TPU compiler's cycles are cycles of
-    per_host: int  # chips of a machine in a slice of several machines
-    host_cpus: int  # virtual processors of such a machine: two for a core
-    largest: int | None = None  # chips that links can connect
+    peak: float  # peak speed of bf16 products, FLOP/s
+    memory: int  # memory, bytes
+    bandwidth: float  # memory bandwidth, bytes/s
+    link: float  # sending rate to neighbours in a slice (TPU) or machine (GPU), bytes/s
+    clock: float | None  # clock of the TPU compiler's cycles, Hz; None for GPUs
+    per_host: int  # chips per machine, in a slice of several machines
+    host_cpus: int  # virtual processors of such a machine, two per core
+    largest: int | None = None  # largest number of chips that links connect
 
 
 CHIPS = {

@@ -1,4 +1,4 @@
-"""One recipe on several topologies, each compiled in a process of its own."""
+"""Estimates of one recipe on several topologies, each compiled in a process of its own."""
 
 import json
 import os
@@ -18,23 +18,23 @@ from rmae_jax.training import recipe
 
 
 def check(config: ml_collections.ConfigDict, names: Sequence[str], num_examples: int) -> list[Topology]:
-    """The topologies of these names; whatever can be wrong before the first compilation is said here.
+    """Parses the names of topologies, and reports any error that can be found before the first compilation.
 
     Raises:
       TopologyError: a topology does not exist, or its compiler is not installed.
       ConfigError: the recipe does not fit one of them.
     """
-    asked = [topologies.parse(name) for name in names]
-    for topology in asked:
+    requested = [topologies.parse(name) for name in names]
+    for topology in requested:
         topologies.check_installed(topology)
         recipe.check(_without_data(config), topology.num_chips)
     recipe.durations(config, num_examples)
-    return asked
+    return requested
 
 
 def rows(
     config: ml_collections.ConfigDict,
-    asked: Sequence[Topology],
+    requested: Sequence[Topology],
     num_examples: int,
     *,
     fit: bool = False,
@@ -45,15 +45,16 @@ def rows(
     Args:
       config: the recipe.
       asked: the topologies.
-      num_examples: photographs of an epoch.
-      fit: go on, where a step does not fit, with what needs less memory (`advice.ladder`), and yield that too.
-      measure: `step.measure`; by default in another process.
+      num_examples: the number of images per epoch.
+      fit: whether to continue, if a step does not fit, with changes that need less memory (`advice.ladder`); their
+        rows are yielded too.
+      measure: `compiled_step.measure`; by default, it runs in another process.
 
     Raises:
-      TopologyError: a step could not be compiled.
+      TopologyError: a step cannot be compiled.
     """
-    measure = measure or compiled_elsewhere
-    for topology in asked:
+    measure = measure or measure_in_subprocess
+    for topology in requested:
         for changes in [{}, *(ladder(config, topology.num_chips) if fit else [])]:
             changed = ml_collections.ConfigDict(config.to_dict() | changes)
             row = report.numbers(measure(changed.to_dict(), topology), changed, topology, num_examples)
@@ -62,20 +63,20 @@ def rows(
                 break
 
 
-def compiled_elsewhere(config: dict, topology: Topology) -> dict:
-    """`step.measure` in a process of its own, whose environment is that of the topology.
+def measure_in_subprocess(config: dict, topology: Topology) -> dict:
+    """Runs `compiled_step.measure` in a process of its own, with the environment that topologies need.
 
     Raises:
-      TopologyError: it could not be compiled; the message has the reason.
+      TopologyError: the step cannot be compiled; the message has the reason.
     """
     with tempfile.TemporaryDirectory() as folder:
-        request, result, complaints = (Path(folder, name) for name in ("request.json", "result.json", "stderr"))
+        request, result, stderr_file = (Path(folder, name) for name in ("request.json", "result.json", "stderr"))
         request.write_text(json.dumps({"config": config, "topology": topology.name}))
         command = [sys.executable, "-m", "rmae_jax.readiness.compiled_step", request, result]
-        with complaints.open("w") as stderr:
+        with stderr_file.open("w") as stderr:
             code = subprocess.run(command, env=os.environ | topologies.ENVIRONMENT, stderr=stderr).returncode
         if not result.exists():
-            lines = complaints.read_text(errors="replace").splitlines()
+            lines = stderr_file.read_text(errors="replace").splitlines()
             said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines or ["no message"]
             raise TopologyError(f"compiling for {topology.name} failed ({code}): {said[-1][:500]}")
         found = json.loads(result.read_text())
@@ -85,7 +86,7 @@ def compiled_elsewhere(config: dict, topology: Topology) -> dict:
 
 
 def _without_data(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The recipe, as if it had a dataset: a step needs none, but the check of a recipe asks for one."""
+    """Returns the recipe with a dataset: a step needs none, but the check of a recipe requires one."""
     config = ml_collections.ConfigDict(config.to_dict())
     config.data.path = config.data.path or "none"
     return config

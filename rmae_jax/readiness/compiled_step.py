@@ -1,8 +1,8 @@
-"""The training step of a recipe, compiled for a topology. Run in a process of its own:
+"""Compilation of a recipe's training step for a topology. It runs in a process of its own:
 
     python -m rmae_jax.readiness.compiled_step REQUEST.json RESULT.json
 
-with topologies.ENVIRONMENT set. REQUEST has "config" and "topology"; RESULT gets what `measure` returns, or "error".
+with topologies.ENVIRONMENT set. REQUEST has "config" and "topology"; RESULT gets the result of `measure`, or "error".
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from rmae_jax.training.mesh import split_batch, training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import abstract_state, train_step
 
-# Without a GPU, XLA cannot try which of its own kernels is the fastest for a product, and its guesses may not compile:
-# cuBLAS is what a large product gets on a GPU as well.
+# Without a GPU, XLA cannot time its own kernels to choose the fastest for a product, and its guesses may not compile.
+# On a GPU, large products use cuBLAS as well.
 _OPTIONS = {"tpu": {}, "cuda": {"xla_gpu_enable_triton_gemm": False}}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -36,20 +36,21 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
     """Compiles a recipe's step for a topology and reads the program.
 
     Returns:
-      A dict of what a chip has to do in one step: bytes of its "state" ("params", "optimizer") and "batch", "flops" of
-      its matrix products and, without what is computed twice, "model_flops"; "versions". Where the program fits, also
-      "memory" (the compiler's plan, with "peak"), "traffic" in bytes, "cycles" (None for GPUs) and the "kernels" that
-      are not in them, "collectives" by kind and "compile_seconds"; where it does not, "needed" and "available" bytes.
+      A dict of one chip's part of one step: bytes of its "params", "optimizer" state and "batch"; "flops" of its
+      matrix products, and "model_flops", without recomputation; "num_params" of the model and "versions". If the
+      program fits, also "memory" (the compiler's plan, with "peak"), "traffic" in bytes, "cycles" (None for GPUs) and
+      calls of "kernels", which the cycles do not include, "collectives" by kind and "compile_seconds"; otherwise,
+      "needed" and "available" bytes.
 
     Raises:
       ConfigError: the recipe does not fit the topology.
-      TopologyError: the topology cannot be compiled for.
+      TopologyError: the compiler does not support the topology.
       HloError: the compiled program cannot be read.
     """
-    config = on_chip(config)
+    config = for_accelerator(config)
     devices = topologies.devices(topology)
     mesh = training_mesh(config, devices)
-    optimizer = adamw(config, recipe.Durations(1000, 10))  # the schedule's lengths are constants of the program
+    optimizer = adamw(config, recipe.Durations(1000, 10))  # any lengths: they are constants of the program
     state, batch = abstract_state(config, optimizer, mesh), abstract_batch(config, mesh)
 
     _say(topology, "tracing the step")
@@ -86,17 +87,17 @@ def measure(config: ml_collections.ConfigDict, topology: topologies.Topology) ->
     seconds = time.monotonic() - start
     _say(topology, f"compiled in {seconds:.0f} s")
     program = read(compiled)
-    if program["memory"]["peak"] > topology.chip.memory:  # the compiler for GPUs plans more than there is
+    if program["memory"]["peak"] > topology.chip.memory:  # the compiler for GPUs may plan more than the chip has
         return found | {"needed": program["memory"]["peak"], "available": topology.chip.memory}
     return found | {"compile_seconds": seconds} | program
 
 
 def read(compiled: jax.stages.Compiled) -> dict:
-    """Memory, traffic, cycles and collectives of a compiled program."""
+    """Returns memory, traffic, cycles, kernels and collectives of a compiled program."""
     program = hlo.parse(compiled.as_text())
     planned = compiled.memory_analysis()
-    # The plan's temporaries are a sum of regions that may lie in one place; its peak is what the compiler compares with
-    # the chip's memory.
+    # The plan's size of temporaries is a sum of regions that may share memory; its peak is what the compiler compares
+    # with the chip's memory.
     outputs = planned.output_size_in_bytes - planned.alias_size_in_bytes
     memory = {
         "arguments": planned.argument_size_in_bytes,
@@ -114,8 +115,8 @@ def read(compiled: jax.stages.Compiled) -> dict:
     }
 
 
-def on_chip(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The recipe as it is on an accelerator: dtype "auto" would see the CPU that compiles."""
+def for_accelerator(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the recipe as it runs on an accelerator: dtype "auto" would depend on the CPU that compiles."""
     config = ml_collections.ConfigDict(config.to_dict())
     if config.model.dtype == "auto":
         config.model.dtype = "bfloat16"
@@ -123,7 +124,7 @@ def on_chip(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, dtypes and shardings of a global batch, as `rmae_jax.data.batches` makes it."""
+    """Returns shapes, dtypes and shardings of a global batch, as `rmae_jax.data.batches` yields it."""
     size, model = config.batch_size, config.model
     shapes = {"images": ((size, model.image_size, model.image_size, 3), jnp.uint8)}
     if model.objective != "mae":
@@ -134,7 +135,7 @@ def abstract_batch(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -
 
 
 def memory_error(message: str) -> tuple[int, int] | None:
-    """(needed, available) bytes of a compiler's complaint about memory; None if it complains of something else."""
+    """Returns (needed, available) bytes from a compiler's out-of-memory message; None for any other message."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     size = r"([\d.]+)([KMGT]?)i?B?"
@@ -146,13 +147,13 @@ def memory_error(message: str) -> tuple[int, int] | None:
 
 
 def versions(topology: topologies.Topology) -> dict[str, str]:
-    """Of what compiles."""
+    """Returns the versions of JAX and of the topology's compiler."""
     names = ["jax", "libtpu" if topology.chip.platform == "tpu" else "jax-cuda13-plugin"]
     return {name: metadata.version(name) for name in names}
 
 
 def _local_bytes(tree: object) -> int:
-    """What one device holds of a tree of shapes with shardings, without padding."""
+    """Returns the bytes on one device of a tree of shapes with shardings, without padding."""
     leaves = jax.tree.leaves(tree)
     return sum(x.dtype.itemsize * math.prod(x.sharding.shard_shape(x.shape)) for x in leaves)
 
@@ -162,10 +163,10 @@ def _say(topology: topologies.Topology, what: str) -> None:
 
 
 def main(request: Path, result: Path) -> None:
-    """Answers a request."""
-    asked = json.loads(request.read_text())
+    """Reads a request and writes its result."""
+    requested = json.loads(request.read_text())
     try:
-        found = measure(ml_collections.ConfigDict(asked["config"]), topologies.parse(asked["topology"]))
+        found = measure(ml_collections.ConfigDict(requested["config"]), topologies.parse(requested["topology"]))
     except (recipe.ConfigError, topologies.TopologyError, hlo.HloError) as error:
         found = {"error": str(error)}
     result.write_text(json.dumps(found))

@@ -1,7 +1,7 @@
-"""Floating-point operations of a step's matrix products, counted in what JAX traces.
+"""Floating-point operations of a step's matrix products, counted in its jaxpr.
 
-The compiler's own count is of no use here: it counts the body of a loop once, and on TPU, where products become
-convolutions, it has no loops' turns to multiply by.
+The compiler's own count cannot be used: it counts the body of a loop once, and programs for TPUs, where products become
+convolutions, do not state how often a loop runs.
 """
 
 import math
@@ -15,15 +15,15 @@ _JAXPRS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 
 def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
-    """FLOPs of all matrix products of a jaxpr, in one call and on one device: 2 B M N K each.
+    """Returns the FLOPs of all matrix products of a jaxpr, in one call and on one device: 2 B M N K each.
 
-    Scans count their bodies as often as they run. Inside of shard_map, shapes are those of one device; a step does
-    all of its products there, or is of one device alone. Element-wise operations are not counted, sums that are
-    written as products neither, and nothing whose result is not used: derivatives written by hand are those of all
-    inputs, images too.
+    The body of a scan counts as often as it runs. Inside shard_map, shapes are those of one device; a step has all of
+    its products there, or runs on a single device. Not counted are element-wise operations, sums that are written as
+    products, and anything whose result is unused: hand-written derivatives compute those of all inputs, even images.
 
     Raises:
-      ValueError: a product stands where the number of its runs cannot be told, in a while or a cond.
+      ValueError: a product is inside a while or cond, where the number of its runs is unknown; or the jaxpr has a
+        convolution.
     """
     return _flops(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])
 
@@ -40,13 +40,13 @@ def _flops(jaxpr: jax.extend.core.Jaxpr) -> int:
         if params.get("name") == sum_by_product.__name__:
             continue
         if name == "conv_general_dilated":
-            raise ValueError("a convolution; only products are counted")
+            raise ValueError("cannot count a convolution, only matrix products")
         inside = [params[key] for key in _JAXPRS if key in params]
         if name in ("while", "cond"):
             inside = [params[key] for key in ("cond_jaxpr", "body_jaxpr") if key in params]
             inside += params.get("branches", ())
         flops = sum(_flops(getattr(each, "jaxpr", each)) for each in inside)
         if name in ("while", "cond") and flops:
-            raise ValueError(f"matrix products inside of a {name}: how often they run is not known")
+            raise ValueError(f"matrix products inside of a {name}: the number of their runs is unknown")
         total += flops * params.get("length", 1) if name == "scan" else flops
     return total

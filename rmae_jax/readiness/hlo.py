@@ -1,8 +1,8 @@
-"""The text of a compiled program, as instructions and how often each of them runs.
+"""Parser of a compiled program's text: its instructions, and how often each of them runs.
 
-XLA prints an optimised program as computations, one of them the entry. Loops call their bodies, and fusions name the
-computation that they are made of. Its own cost analysis counts the body of a loop once; here it counts as often as it
-runs.
+XLA prints an optimised program as computations, one of which is the entry. Loops call their bodies, and fusions name
+the computation that they consist of. XLA's own cost analysis counts the body of a loop once; here it counts as often as
+it runs.
 """
 
 import dataclasses
@@ -15,32 +15,32 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _BRACKET = re.compile(r"[()]")
 _OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d\w*)?)\[([\d,]*)\](?:\{([^{}]*)\})?")
-_BITS = {"pred": 8, "token": 0, "opaque": 0}  # and what a name ends in: f32, bf16, s4, f8e4m3fn
+_BITS = {"pred": 8, "token": 0, "opaque": 0}  # other names contain their number of bits: f32, bf16, s4, f8e4m3fn
 
 
 class HloError(ValueError):
-    """A program that cannot be read."""
+    """A program that cannot be parsed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """A line of a computation."""
+    """One line of a computation."""
 
     name: str
     shape: str  # as printed: an array or a tuple, with layouts
     opcode: str
-    operands: tuple[str, ...]  # names; of a constant, its value
-    attributes: str  # what follows the operands
+    operands: tuple[str, ...]  # names; for a constant, its value
+    attributes: str  # the text after the operands
 
     def called(self, attribute: str) -> str | None:
-        """The computation that an attribute names: "body", "condition", "calls", "to_apply"."""
+        """Returns the name of a computation, by attribute: "body", "condition", "calls", "to_apply"; None if absent."""
         found = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.attributes)
         return found and found[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """Instructions by name, in the order in which they are printed."""
+    """A computation: its instructions by name, in printed order, and the name of its root."""
 
     instructions: dict[str, Instruction]
     root: str
@@ -48,7 +48,7 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Computations by name."""
+    """A compiled program: its computations by name."""
 
     computations: dict[str, Computation]
     entry: str
@@ -56,10 +56,10 @@ class Program:
 
 
 def parse(text: str) -> Program:
-    """Reads what `compiled.as_text()` gives.
+    """Parses the text of `compiled.as_text()`.
 
     Raises:
-      HloError: it has no entry computation.
+      HloError: the text has no entry computation.
     """
     computations, entry = {}, None
     name, instructions, root = None, {}, None
@@ -82,21 +82,21 @@ def parse(text: str) -> Program:
 
 
 def walk(program: Program) -> Iterator[tuple[Instruction, int, Computation]]:
-    """Every instruction that the device is told to run, how often in one call, and where it stands.
+    """Yields every instruction that the device runs, how often it runs in one call, and its computation.
 
-    Loops, calls and conditionals (every branch) are entered; fusions are not, they run as one.
+    Enters loops, calls and conditionals (every branch), but not fusions, each of which runs as one instruction.
 
     Raises:
-      HloError: a loop's number of turns cannot be told from the text.
+      HloError: the text does not show how often a loop runs.
     """
     yield from _walk(program, program.entry, 1)
 
 
 def trip_count(program: Program, loop: Instruction, computation: Computation) -> int:
-    """How often the body of a `while` of `computation` runs.
+    """Returns how often the body of a `while` of `computation` runs.
 
-    GPU programs say so (known_trip_count). TPU programs do not: there, the loop is read as a counter that starts at a
-    constant, is raised by a constant and compared with a constant, as jax.lax.scan makes it.
+    GPU programs state it (known_trip_count). TPU programs do not: there, the loop must have a counter that starts at a
+    constant, is increased by a constant and compared with a constant, as jax.lax.scan creates it.
 
     Raises:
       HloError: it is another kind of loop.
@@ -107,12 +107,12 @@ def trip_count(program: Program, loop: Instruction, computation: Computation) ->
         condition = program.computations[loop.called("condition")]
         body = program.computations[loop.called("body")]
         limit_of = condition.instructions[condition.root]
-        counter = _behind(condition, limit_of.operands[0])
+        counter = _producer(condition, limit_of.operands[0])
         index = int(re.search(r"index=(\d+)", counter.attributes)[1])
         limit = _constant(condition, limit_of.operands[1])
-        start = _constant(computation, _behind(computation, loop.operands[0]).operands[index])
-        raised = _behind(body, body.instructions[body.root].operands[index])
-        (by,) = [_constant(body, name) for name in raised.operands if _behind(body, name).opcode == "constant"]
+        start = _constant(computation, _producer(computation, loop.operands[0]).operands[index])
+        raised = _producer(body, body.instructions[body.root].operands[index])
+        (by,) = [_constant(body, name) for name in raised.operands if _producer(body, name).opcode == "constant"]
         if raised.opcode != "add" or by < 1 or "direction=LT" not in limit_of.attributes:
             raise ValueError(f"{raised.opcode} by {by}")
     except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
@@ -121,7 +121,7 @@ def trip_count(program: Program, loop: Instruction, computation: Computation) ->
 
 
 def arrays(shape: str) -> list[tuple[int, str]]:
-    """The arrays of a printed shape: their bytes, without padding, and their layouts as printed."""
+    """Returns the bytes, without padding, and the layout, as printed, of each array of a printed shape."""
     found = []
     for dtype, dims, layout in _ARRAY.findall(shape):
         bits = _BITS.get(dtype)
@@ -133,7 +133,7 @@ def arrays(shape: str) -> list[tuple[int, str]]:
 
 
 def num_bytes(shape: str) -> int:
-    """Bytes of an array, or of all arrays of a tuple."""
+    """Returns the bytes of an array, or of all arrays of a tuple."""
     return sum(size for size, _ in arrays(shape))
 
 
@@ -149,7 +149,7 @@ def _instruction(name: str, rest: str) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """Just after the bracket that closes the one at `start`."""
+    """Returns the position just after the bracket that closes the one at `start`."""
     depth = 0
     for bracket in _BRACKET.finditer(text, start):
         depth += 1 if bracket[0] == "(" else -1
@@ -179,8 +179,8 @@ def _walk(program: Program, name: str, times: int) -> Iterator[tuple[Instruction
                     yield from _walk(program, branch, times)
 
 
-def _behind(computation: Computation, name: str) -> Instruction:
-    """The instruction that makes a value, behind those that only move it."""
+def _producer(computation: Computation, name: str) -> Instruction:
+    """Returns the instruction that computes a value, looking through those that only move or convert it."""
     instruction = computation.instructions[name]
     while instruction.opcode in ("copy", "bitcast", "copy-done", "copy-start", "convert"):
         instruction = computation.instructions[instruction.operands[0]]
@@ -188,7 +188,7 @@ def _behind(computation: Computation, name: str) -> Instruction:
 
 
 def _constant(computation: Computation, name: str) -> int:
-    instruction = _behind(computation, name)
+    instruction = _producer(computation, name)
     if instruction.opcode != "constant":
-        raise ValueError(f"{name} is no constant")
+        raise ValueError(f"{name} is not a constant")
     return int(instruction.operands[0])

@@ -1,4 +1,4 @@
-"""From what a compiled step does to what a run needs: seconds, images per second, days, and what feeds them."""
+"""Estimates for a run, derived from its compiled step: seconds, images per second, days, and the input it needs."""
 
 import ml_collections
 
@@ -6,27 +6,27 @@ from rmae_jax.readiness.advice import advise
 from rmae_jax.readiness.topologies import Topology
 from rmae_jax.training.recipe import durations, mesh_shape
 
-# Of one core, for a photograph of COCO's size, JPEG to batch: python -m benchmarks.input_pipeline, November 2026.
+# Time of one core for an image of COCO's size, JPEG to batch: python -m benchmarks.input_pipeline, November 2026.
 SECONDS_PER_IMAGE = 2.1e-3
 
 
 def numbers(found: dict, config: ml_collections.ConfigDict, topology: Topology, num_examples: int) -> dict:
-    """What `step.measure` found of a recipe on a topology, with what follows from it.
+    """Returns the result of `compiled_step.measure` for a recipe on a topology, with the estimates that follow from it.
 
-    Seconds of a step: "compute" is the compiler's cycles by the chip's clock; "links" what the collectives take if
-    links are all that limits them, since nothing runs beside them; "step" is their sum, and None without cycles (GPUs).
-    "bound" is the roofline: the greater of products at the chip's peak and memory traffic at its bandwidth, and links;
-    only a cache that holds what one operation leaves for the next beats it. Rates come from "step", or from "bound"
-    where there is none and are then at most that ("at_most").
+    Seconds of a step: "compute" is the compiler's cycles divided by the chip's clock; "links" is the time of the
+    collectives if only links limit them, without overlap with computation; "step" is their sum, None without cycles
+    (GPUs). "bound" is the roofline: the larger of products at the chip's peak and memory traffic at its bandwidth, plus
+    links. Only a cache that passes the result of one operation to the next can beat it. Rates are computed from "step";
+    without it, from "bound", and are then upper limits ("at_most").
 
     Args:
-      found: of `step.measure`.
+      found: the result of `compiled_step.measure`.
       config: the recipe.
-      topology: what it was compiled for.
-      num_examples: photographs of an epoch.
+      topology: the topology that the step was compiled for.
+      num_examples: the number of images per epoch.
 
     Raises:
-      ConfigError: the recipe has no step.
+      ConfigError: the run has no steps, or its warm-up is not shorter than the run.
     """
     chip, chips = topology.chip, topology.num_chips
     length = durations(config, num_examples)

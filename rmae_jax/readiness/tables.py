@@ -1,4 +1,4 @@
-"""Numbers of several topologies, side by side, as a Markdown table that is readable as it stands."""
+"""Markdown table that compares the estimates for several topologies; it is readable as plain text, too."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ GIB = 2**30
 
 
 def table(rows: Sequence[dict]) -> str:
-    """A column for each of `report.numbers`, in their order, and their advice below."""
+    """Formats rows of `report.numbers` as a table with one column for each, in order, and their advice below."""
     lines = [["", *(row["topology"] for row in rows)]]
     for name, cell in _CELLS.items():
         cells = [cell(row) for row in rows]
@@ -49,7 +49,7 @@ def _milliseconds(key: str) -> Callable[[dict], str]:
 
 
 def _rate(key: str, form: str, scale: int | float = 1, *, time: bool = False) -> Callable[[dict], str]:
-    """Of a number that follows from a step's time; `time`: one that grows with it."""
+    """Returns the cell of a number derived from a step's time; `time`: whether it grows with that time."""
 
     def cell(row: dict) -> str:
         bound = ("at least " if time else "at most ") if row["at_most"] else ""

@@ -1,4 +1,4 @@
-"""Devices that are not here: what --topology names, and how JAX is told to compile for them."""
+"""Topologies of accelerators: parsing of --topology, and devices for JAX to compile for without having them."""
 
 import dataclasses
 import importlib.util
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from rmae_jax.readiness.chips import CHIPS, Chip
 
-# To be set before JAX is imported. libtpu would else ask the cloud's metadata server what machine this is, and would
-# allow one process of a machine at a time.
+# Must be set before JAX is imported. Otherwise, libtpu would ask the cloud's metadata server which machine this is, and
+# would allow only one process per machine at a time.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -24,12 +24,12 @@ _PLUGINS = {"tpu": ("libtpu", "tpu"), "cuda": ("jax_cuda13_plugin", "cuda")}
 
 
 class TopologyError(ValueError):
-    """A topology that does not exist, or cannot be compiled for here."""
+    """A topology that does not exist, or that cannot be compiled for on this machine."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A number of chips of a kind, connected."""
+    """A number of connected chips of one kind."""
 
     name: str  # as given
     chip: Chip
@@ -48,54 +48,54 @@ def parse(name: str) -> Topology:
     """Reads CHIP:SHAPE: v5e:16x16, v5p:2x2x4, h100:8.
 
     Raises:
-      TopologyError: says what is possible.
+      TopologyError: the name is invalid; the message shows valid ones.
     """
     found = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", name)
     chip = CHIPS.get(found[1]) if found else None
     if chip is None:
         raise TopologyError(
-            f"topology {name!r} is not known; it is CHIP:SHAPE, for example v5e:16x16, v5p:2x2x4 or h100:8, "
+            f"topology {name!r} is unknown; give CHIP:SHAPE, for example v5e:16x16, v5p:2x2x4 or h100:8, "
             f"with CHIP one of {', '.join(CHIPS)}"
         )
     topology = Topology(name, chip, tuple(int(n) for n in found[2].split("x")))
     dimensions = {"v5e": (2,), "v6e": (2,), "v4": (3,), "v5p": (3,)}.get(chip.name, (1,))
     if len(topology.shape) not in dimensions or 0 in topology.shape:
         example = {1: "8", 2: "4x4", 3: "2x2x4"}[dimensions[0]]
-        raise TopologyError(f"topology {name!r}: a shape of {chip.name} is like {chip.name}:{example}")
+        raise TopologyError(f"topology {name!r}: {chip.name} needs a shape like that of {chip.name}:{example}")
     if chip.largest and topology.num_chips > chip.largest:
-        raise TopologyError(f"topology {name!r} has {topology.num_chips} chips; {chip.name} connects {chip.largest}")
+        raise TopologyError(f"topology {name!r} has {topology.num_chips} chips; {chip.name} has at most {chip.largest}")
     if chip.platform == "tpu" and topology.num_chips > 1 and any(n % 2 for n in topology.shape[:2]):
-        raise TopologyError(f"topology {name!r}: a host has 2 x 2 chips, so the first two sides of a slice are even")
+        raise TopologyError(f"topology {name!r}: a host has 2 x 2 chips, so its first two sides must be even")
     if chip.platform == "cuda" and topology.num_chips > chip.per_host and topology.num_chips % chip.per_host:
-        raise TopologyError(f"topology {name!r}: more than {chip.per_host} GPUs are a multiple of {chip.per_host}")
+        raise TopologyError(f"topology {name!r}: more than {chip.per_host} GPUs must be a multiple of {chip.per_host}")
     return topology
 
 
 def check_installed(topology: Topology) -> None:
-    """Raises TopologyError where the compiler for a topology is not installed."""
+    """Raises TopologyError if the compiler for a topology is not installed."""
     package, extra = _PLUGINS[topology.chip.platform]
     if importlib.util.find_spec(package) is None:
         raise TopologyError(f"compiling for {topology.name} needs {package}: pip install -e .[{extra}]")
 
 
 def devices(topology: Topology) -> Sequence["jax.Device"]:
-    """The devices of a topology, to be compiled for and not to be run on.
+    """Returns the devices of a topology, to compile for but not to run on.
 
     Raises:
-      TopologyError: the compiler does not know the topology; the message has its reason.
+      TopologyError: the compiler does not support the topology; the message has its reason.
     """
     import jax
     from jax.experimental import topologies
 
     if missing := {key: value for key, value in ENVIRONMENT.items() if os.environ.get(key) != value}:
-        raise RuntimeError(f"set in the environment first, before JAX is imported: {missing}")
+        raise RuntimeError(f"set these environment variables before JAX is imported: {missing}")
     chip = topology.chip
     if chip.platform == "tpu":
         name, options = topology.name, {}
         if topology.num_chips == 1:
             options["chips_per_host_bounds"] = (1, 1, 1)
         if chip.name in ("v4", "v5p"):
-            options["chip_config_name"] = "megacore"  # a chip's two cores are one device, as JAX has it on such chips
+            options["chip_config_name"] = "megacore"  # a chip's two cores are one device, as JAX shows such chips
     else:
         hosts = topology.num_hosts
         options = {"target_config": _target(chip), "topology": f"1x{hosts}x{topology.num_chips // hosts}"}
@@ -107,9 +107,9 @@ def devices(topology: Topology) -> Sequence["jax.Device"]:
 
 
 def _target(chip: Chip) -> str:
-    """A GPU as XLA's compiler wants it described: the text of a GpuTargetConfigProto.
+    """Describes a GPU for XLA's compiler, as the text of a GpuTargetConfigProto.
 
-    Numbers are NVIDIA's: the CUDA programming guide's table of compute capabilities, and the data sheets.
+    The numbers are NVIDIA's: the CUDA programming guide's table of compute capabilities, and the data sheets.
     """
     cores, fpus, shared, optin, cache, clock, major, features = {
         "h100": (132, 128, 233472, 232448, 50 * 2**20, 1.98, 9, "ACCELERATED_FEATURES"),

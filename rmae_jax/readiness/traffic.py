@@ -1,4 +1,4 @@
-"""What a compiled program moves and how long its compiler thinks it takes: collectives, memory traffic, cycles."""
+"""Collectives and memory traffic of a compiled program, and its compiler's estimate of its cycles."""
 
 import dataclasses
 import re
@@ -6,30 +6,30 @@ import re
 from rmae_jax.readiness.hlo import Computation, Instruction, Program, arrays, num_bytes, walk
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# Instructions that name values and move nothing, and those whose work is counted elsewhere: a loop's in its body.
+# Instructions that only name values, and those whose work is counted elsewhere, as that of a loop in its body.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"}
 _FREE |= {"while", "call", "conditional", "async-start", "optimization-barrier"}
-_NO_WORK = ("AllocateBuffer", "ConcatBitcast", "Sharding")  # custom calls that only say where values lie
+_NO_WORK = ("AllocateBuffer", "ConcatBitcast", "Sharding")  # custom calls that only state where values are stored
 _SLICES = ("dynamic-slice", "slice", "gather")
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Collectives of one kind in one step, on one device."""
+    """The collectives of one kind in one step, on one device."""
 
-    count: int  # those in a loop as often as it turns
-    bytes: int  # of whole arrays: what is summed, or what gathering makes
-    sent: int  # of them, what a device has to send at least
+    count: int  # number of calls; one in a loop counts once per iteration
+    bytes: int  # bytes of whole arrays: those summed, or the results of gathering
+    sent: int  # bytes of these that a device has to send at least
 
     def __add__(self, other: "Collective") -> "Collective":
         return Collective(self.count + other.count, self.bytes + other.bytes, self.sent + other.sent)
 
 
 def collectives(program: Program) -> dict[str, Collective]:
-    """Collectives by kind. Fusions are looked into: TPU programs run some collectives as one with other work.
+    """Returns the collectives by kind, those inside fusions too: TPU programs fuse some collectives with other work.
 
-    Among n devices, each has to send (n - 1) / n of an array that is gathered or scattered, and twice that of one that
-    is summed on all of them (Chan et al., Collective communication: theory, practice, and experience, 2007).
+    Among n devices, each has to send (n - 1) / n of an array that is gathered or scattered, and twice that of an
+    array that is summed on all of them (Chan et al., Collective communication: theory, practice, and experience, 2007).
     """
     found: dict[str, Collective] = {}
     for instruction, times, computation in walk(program):
@@ -50,10 +50,10 @@ def collectives(program: Program) -> dict[str, Collective]:
 
 
 def estimated_cycles(program: Program) -> int | None:
-    """Cycles of one step by the TPU compiler's own estimates; None where it gives none, as for GPUs.
+    """Returns the cycles of one step by the TPU compiler's own estimates; None if it gives none, as for GPUs.
 
-    They cover fusions and other computation. Collectives, kernels and the copies that run beside the computation have
-    none.
+    The estimates cover fusions and other computation. Collectives, kernels and copies that run concurrently with the
+    computation have none.
     """
     cycles = [
         times * int(found[1])
@@ -64,21 +64,21 @@ def estimated_cycles(program: Program) -> int | None:
 
 
 def kernels(program: Program) -> int:
-    """Calls of Pallas kernels in one step: the compiler does not say how long they take."""
+    """Returns the number of calls of Pallas kernels in one step; the compiler does not estimate their time."""
     return sum(times for i, times, _ in walk(program) if '"tpu_custom_call"' in i.attributes)
 
 
 def memory_traffic(program: Program) -> int:
-    """Bytes that one step reads from and writes to the device's main memory.
+    """Returns the bytes that one step reads from and writes to the device's main memory.
 
-    Every instruction reads its operands and writes its results once. What lies in on-chip memory (a layout with S(n),
-    on TPU) is not counted, and of what is only sliced, or updated in a slice, the slice is.
+    Every instruction reads its operands and writes its results once. Arrays in on-chip memory (a layout with S(n), on
+    TPU) do not count; of an array that is only sliced, or only updated in a slice, the slice counts.
     """
     return sum(times * _traffic(program, i, computation) for i, times, computation in walk(program))
 
 
 def _exchanged(instruction: Instruction, computation: Computation) -> int:
-    """The larger of what goes in and what comes out; the result of a "-start" holds both."""
+    """Returns the larger of the bytes of inputs and outputs; the result of a "-start" contains both."""
     given = sum(num_bytes(computation.instructions[name].shape) for name in instruction.operands)
     result = num_bytes(instruction.shape)
     if instruction.opcode.endswith("-start") and instruction.shape.startswith("(("):
@@ -89,7 +89,7 @@ def _exchanged(instruction: Instruction, computation: Computation) -> int:
 
 
 def _group_size(instruction: Instruction, program: Program) -> int:
-    """Devices that take part: replica_groups={{0,1},{2,3}} and [2,2]<=[4] are pairs, {} is all."""
+    """Returns the number of participating devices: replica_groups={{0,1},{2,3}} and [2,2]<=[4] are pairs, {} is all."""
     if found := re.search(r"replica_groups=\{\{([\d,]+)\}", instruction.attributes):
         return found[1].count(",") + 1
     if found := re.search(r"replica_groups=\[\d+,(\d+)\]", instruction.attributes):
@@ -124,7 +124,7 @@ def _traffic(program: Program, instruction: Instruction, computation: Computatio
 
 
 def _read_of(program: Program, user: Instruction, i: int, size: int) -> int:
-    """What a user reads of its i-th operand, of `size` bytes."""
+    """Returns the bytes that `user` reads of its i-th operand, which has `size` bytes."""
     if user.opcode in _SLICES and i == 0:
         return num_bytes(user.shape)
     if user.opcode == "dynamic-update-slice" and i == 0:
@@ -147,10 +147,10 @@ def _read_inside(program: Program, inside: dict[str, Instruction], name: str, si
 
 
 def _written(program: Program, instruction: Instruction, computation: Computation) -> int:
-    """What an instruction writes to main memory."""
+    """Returns the bytes that an instruction writes to main memory."""
     sizes = arrays(instruction.shape)
     if instruction.opcode == "custom-call" and '"__cublas' in instruction.attributes:
-        return sizes[0][0]  # a workspace follows
+        return sizes[0][0]  # without the workspace, which follows
     roots = [instruction]
     if instruction.opcode == "fusion":
         computation = program.computations[instruction.called("calls")]

@@ -1,4 +1,4 @@
-"""Whether the machine has accelerators, by their device files: known without JAX, which would claim them."""
+"""Detection of accelerators by their device files, without JAX, which would claim them."""
 
 from pathlib import Path
 

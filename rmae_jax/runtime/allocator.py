@@ -1,4 +1,4 @@
-"""Memory that a step on a CPU gives back, kept by the process for the next step."""
+"""Settings of the C library's allocator: on a CPU, the process retains memory that a step frees for the next step."""
 
 import ctypes
 import os
@@ -6,21 +6,21 @@ import sys
 
 from rmae_jax.runtime.accelerator_devices import has_accelerator
 
-# Of glibc's malloc.h; a process has one arena, so that the memory that any thread gave back is found by all.
+# Constants of glibc's malloc.h. With a single arena, every thread can reuse the memory that another one has freed.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library not to give freed memory back to the system. To be called before JAX makes its threads.
+    """Configures the C library not to return freed memory to the system. Call it before JAX creates its threads.
 
-    XLA allocates a step's temporaries, gigabytes, and frees them at its end. By default, the C library returns such
-    blocks to the system at once, and the next step has all their pages mapped and zeroed anew.
+    XLA allocates gigabytes of temporaries for a step and frees them at its end. By default, the C library returns such
+    blocks to the system at once, and the next step has all their pages mapped and zeroed again.
 
-    Where there is an accelerator, nothing is changed: steps do not run in this process's memory, and threads that read
-    data do better with arenas of their own.
+    On a machine with an accelerator, nothing is changed: steps do not run in this process's memory, and threads that
+    read data are faster with arenas of their own.
 
     Returns:
-      Whether it was told: other C libraries than glibc have their own ways.
+      Whether the settings were applied; C libraries other than glibc do not support them.
     """
     if not sys.platform.startswith("linux") or (os.environ.get("JAX_PLATFORMS") != "cpu" and has_accelerator()):
         return False

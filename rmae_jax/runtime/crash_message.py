@@ -1,14 +1,14 @@
-"""What a process leaves to be said of it, should it end in a way that lets it say nothing any more.
+"""Prints one diagnostic line if this process dies before it can report.
 
-JAX ends a process whose coordinator or neighbour is lost by an abort within its own code, under a page of C++ frames; a
-machine out of memory kills. A small process beside this one then says the one line that people look for.
+JAX aborts a process whose coordinator or neighbour is lost from within its own code, under a page of C++ frames; a
+machine out of memory kills processes. A small child process then prints the one line that people look for.
 """
 
 import subprocess
 import sys
 from contextlib import suppress
 
-# Says the last line that came when the pipe ends, as it does however the writer ends. An empty line is not said.
+# Prints the last line received once the pipe closes, which it does however the writer ends. Omits an empty line.
 _LISTENER = """
 import signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a cluster sends it to every process
@@ -21,7 +21,7 @@ if words:
 
 
 class CrashMessage:
-    """A line for stderr, said if this process ends before `close`."""
+    """A line that is printed to stderr if this process ends before `close`."""
 
     def __init__(self):
         self._listener = subprocess.Popen(
@@ -32,14 +32,14 @@ class CrashMessage:
             start_new_session=True,  # out of reach of Ctrl-C
         )
 
-    def set(self, words: str) -> None:
-        """Replaces what is to be said: one line."""
+    def set(self, line: str) -> None:
+        """Replaces the line to print."""
         with suppress(OSError, ValueError):  # the listener was killed, or closed by another thread
-            self._listener.stdin.write(" ".join(words.split()) + "\n")
+            self._listener.stdin.write(" ".join(line.split()) + "\n")
             self._listener.stdin.flush()
 
     def close(self) -> None:
-        """Nothing will be said."""
+        """Cancels the message."""
         self.set("")
         with suppress(OSError):
             self._listener.stdin.close()

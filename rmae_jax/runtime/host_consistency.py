@@ -1,4 +1,4 @@
-"""What hosts must have in common is compared before they train: differences would show as a hang, or not at all."""
+"""Checks that all hosts run the same code, config and data: differences would cause a hang, or go unnoticed."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ import jax
 from rmae_jax.runtime import hosts
 from rmae_jax.runtime.library_internals import coordinator_address, key_value_store, num_processes, process_id
 
-ANSWER_SECONDS = 300  # within which all hosts must have done their part
-SEEN_SECONDS = 10  # within which network file systems show new files
-SHOWN = 5  # hosts that a message names
+ANSWER_SECONDS = 300  # within which all hosts must answer
+SEEN_SECONDS = 10  # within which network file systems must show new files
+SHOWN = 5  # hosts that a message names at most
 PACKAGES = ("data_prep", "rmae_jax")
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def program() -> dict[str, str]:
-    """The facts of a host's libraries and code; `check_equal` compares them."""
+    """Returns the versions of this host's libraries and a hash of its code, as facts for `check_equal`."""
     code = hashlib.sha256()
     packages = Path(__file__).parents[2]
     for file in sorted(file for name in PACKAGES for file in (packages / name).rglob("*.py")):
@@ -29,37 +29,37 @@ def program() -> dict[str, str]:
 
 
 def check_equal(facts: dict[str, str], topic: str) -> None:
-    """Makes sure that all hosts have the same facts; waits for all of them.
+    """Checks that all hosts have the same facts; waits for all of them.
 
     Args:
-      facts: by name.
-      topic: of this exchange, a word of its own.
+      facts: this host's facts, by name.
+      topic: a name for this exchange, which no other exchange has.
 
     Raises:
-      hosts.HostError: names the hosts that have others than host 0, and what they are.
+      hosts.HostError: facts differ; names the hosts whose facts differ from those of host 0, and both values.
     """
     if not hosts.several():
         return
     store, count = key_value_store(), num_processes()
-    told = [f"rmae_jax/{topic}/{host}" for host in range(count)]
+    keys = [f"rmae_jax/{topic}/{host}" for host in range(count)]
     own = {"name": os.uname().nodename} | facts
-    store.key_value_set(told[process_id()], json.dumps(own))
+    store.key_value_set(keys[process_id()], json.dumps(own))
     if hosts.is_first():
         answers = []
         for host in range(count):
-            answer = _wait_for(told[host], f"host {host} did not come to the exchange of {topic}")
+            answer = _wait_for(keys[host], f"host {host} did not answer in the exchange about {topic}")
             answers.append(json.loads(answer))
         store.key_value_set(f"rmae_jax/{topic}/verdict", differences(answers) or "agreed")
-    verdict = _wait_for(f"rmae_jax/{topic}/verdict", f"host 0 said nothing of {topic}")
+    verdict = _wait_for(f"rmae_jax/{topic}/verdict", f"host 0 did not answer in the exchange about {topic}")
     if verdict != "agreed":
         raise hosts.HostError(verdict, known=True)
 
 
 def check_shared(run: Path) -> None:
-    """Makes sure that a run's folder is one folder for all hosts. It must exist on host 0.
+    """Checks that the run folder is the same folder on all hosts. It must exist on host 0.
 
     Raises:
-      hosts.HostError: names the host that has another one.
+      hosts.HostError: a host has a different folder; names the host.
     """
     if not hosts.several():
         return
@@ -81,7 +81,7 @@ def check_shared(run: Path) -> None:
 
 
 def differences(answers: list[dict[str, str]]) -> str:
-    """Names the hosts whose facts, in order of hosts, are not those of host 0; empty if there are none."""
+    """Returns a message that names the hosts whose facts differ from those of host 0; empty if there are none."""
     first = answers[0]
     found = []
     for host, answer in enumerate(answers):
@@ -91,7 +91,7 @@ def differences(answers: list[dict[str, str]]) -> str:
             found.append(f"host {host} ({answer['name']}) has {facts}")
     if not found:
         return ""
-    more = f"; and {len(found) - SHOWN} hosts more" if len(found) > SHOWN else ""
+    more = f"; and {len(found) - SHOWN} more hosts" if len(found) > SHOWN else ""
     return f"not all hosts are like host 0 ({first['name']}): {'; '.join(found[:SHOWN])}{more}"
 
 

@@ -1,7 +1,7 @@
-"""Several hosts, one process each: how they find each other, what they tell each other, and how they part.
+"""Runs on several hosts, one process each: connecting, reporting failures, and disconnecting.
 
-Nothing here moves arrays between devices: hosts talk through the coordinator of jax.distributed, which works before
-devices are looked for and after they are stuck.
+Nothing here moves arrays between devices. Hosts communicate through the coordinator of jax.distributed, which works
+before devices are initialised and after they are stuck.
 """
 
 import contextlib
@@ -25,18 +25,18 @@ from rmae_jax.runtime.library_internals import (
 )
 from rmae_jax.runtime.signals import Interrupted
 
-CONNECT_SECONDS = 300  # within which all hosts must have started
-HEARTBEAT_SECONDS = 30  # without a sign of life, after which a host is lost
-WATCH_SECONDS = 2  # between looks at whether another host has failed
-LINGER_SECONDS = 2 * WATCH_SECONDS  # for which a failed coordinator waits, so that the others learn why
+CONNECT_SECONDS = 300  # within which all hosts must start
+HEARTBEAT_SECONDS = 30  # without a sign of life from a host before it counts as lost
+WATCH_SECONDS = 2  # between checks whether another host has failed
+LINGER_SECONDS = 2 * WATCH_SECONDS  # that a failed coordinator waits, so that the others learn the reason
 _STATUS = "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL|RESOURCE_EXHAUSTED|UNAVAILABLE|UNKNOWN): "
-_FAILED = "rmae_jax/failed"  # key under which a host says why it ends
+_FAILED = "rmae_jax/failed"  # key under which a host stores why it ends
 
 
 class HostError(RuntimeError):
-    """A host is missing, is not like the others, or was lost; the message names it where that is known.
+    """A host that is missing, differs from the others, or was lost; the message names it if it is known.
 
-    `known` says that all hosts find it out for themselves.
+    `known`: whether every host detects the error itself, so that it need not be reported to the others.
     """
 
     def __init__(self, message: str, known: bool = False):
@@ -45,124 +45,125 @@ class HostError(RuntimeError):
 
 
 @dataclasses.dataclass
-class _Several:
-    """What is kept while connected to other hosts."""
+class _Connection:
+    """The state of this process while it is connected to other hosts."""
 
-    last_words: CrashMessage
+    crash_message: CrashMessage
     advice: str = ""
 
 
-_several: _Several | None = None
+_several: _Connection | None = None
 
 
 @contextlib.contextmanager
 def connect_hosts(
     coordinator: str | None = None, num_hosts: int | None = None, host: int | None = None
 ) -> Iterator[None]:
-    """While entered, this process is one of the hosts of a run. To be entered before devices are looked for.
+    """Connects this process to the other hosts of a run while entered. Enter it before JAX initialises devices.
 
-    Without arguments, hosts are those of the SLURM step or TPU pod that the process is started in; otherwise it is the
-    only one. If the body raises, the others are told why, and this process ends without waiting for them.
+    Without arguments, the hosts are those of the SLURM step or TPU pod in which the process was started; outside of
+    these, the process is the only host. If the body raises, this process reports the reason to the other hosts and ends
+    without waiting for them.
 
     Args:
-      coordinator: HOST:PORT of host 0, a port that is free there.
-      num_hosts: how many there are.
-      host: which one this is, from 0.
+      coordinator: HOST:PORT of host 0, where the port must be free.
+      num_hosts: the number of hosts.
+      host: the index of this host, from 0.
 
     Raises:
-      HostError: the arguments cannot be, or not all hosts have come after 5 minutes.
+      HostError: the arguments are invalid, or not all hosts have connected after 5 minutes.
     """
     global _several
-    start = _way_to_connect(coordinator, num_hosts, host)
+    start = _connector(coordinator, num_hosts, host)
     if start is None:
         yield
         return
-    last_words = CrashMessage()
-    last_words.set(  # JAX aborts where it cannot connect
-        f"error: {os.uname().nodename}: not all hosts of the run came to its coordinator within {CONNECT_SECONDS} s; "
-        "start the same command on each of them, and look whether they reach host 0"
+    crash_message = CrashMessage()
+    crash_message.set(  # JAX aborts where it cannot connect
+        f"error: {os.uname().nodename}: not all hosts connected to the run's coordinator within {CONNECT_SECONDS} s; "
+        "start the same command on each of them, and check that they can reach host 0"
     )
-    # Of preemption, training/signals.py takes care.
+    # runtime/signals.py handles preemption.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         start()
     except (RuntimeError, ValueError) as error:
-        last_words.close()
-        raise HostError(f"the hosts of the run did not find each other: {first_line(error)}") from error
+        crash_message.close()
+        raise HostError(f"the hosts of the run could not connect to each other: {first_line(error)}") from error
     if num_processes() == 1:
-        last_words.close()
+        crash_message.close()
         yield
         return
-    _several = _Several(last_words)
-    remember("")
+    _several = _Connection(crash_message)
+    set_advice("")
     threading.Thread(target=_watch, daemon=True).start()
     try:
         yield
     except BaseException as error:
         if isinstance(error, Interrupted):  # all of them, after the same step
-            _part()
+            _disconnect()
         else:
             _leave_at_once(error)
         raise
-    _part()
+    _disconnect()
 
 
 def several() -> bool:
-    """Whether other hosts take part."""
+    """Returns whether other hosts take part in the run."""
     return _several is not None
 
 
 def is_first() -> bool:
-    """Whether this is host 0, which writes what a run writes once; a process alone is."""
+    """Returns whether this is host 0, which writes the files of a run; true for a single process."""
     return process_id() == 0
 
 
-def say(line: str) -> None:
-    """Prints a line, once for all hosts."""
+def print_once(line: str) -> None:
+    """Prints a line on host 0 only."""
     if is_first():
         print(line, flush=True)
 
 
-def remember(advice: str) -> None:
-    """What somebody should do if another host is lost; said with every such message."""
+def set_advice(advice: str) -> None:
+    """Sets the advice that is appended to every message about a lost host."""
     if _several is not None:
         _several.advice = advice
-        _several.last_words.set(
-            f"error: {this_host()} ended without a word, because another host was lost or it was killed itself"
+        _several.crash_message.set(
+            f"error: {this_host()} ended without a report, because another host was lost or it was killed itself"
             + _advice()
         )
 
 
-def is_of_devices(error: BaseException | None) -> bool:
-    """Whether devices or what connects them failed; JAX raises a plain ValueError where arrays are fetched."""
+def is_device_error(error: BaseException | None) -> bool:
+    """Returns whether devices or their links failed; JAX raises a plain ValueError when arrays are fetched."""
     return isinstance(error, jax.errors.JaxRuntimeError) or (
         type(error) is ValueError and re.match(_STATUS, str(error)) is not None
     )
 
 
-def lost(error: Exception) -> HostError:
-    """An error of the devices, as what it is when others take part: a host that is gone.
+def lost_host_error(error: Exception) -> HostError:
+    """Converts an error of the devices to the error of a lost host, which it is if other hosts take part.
 
-    Returns late: a host that ended for a reason is named by the thread that watches, which ends this process.
+    Returns late: if a host ended for a reason, the watching thread reports it first and ends this process.
     """
     time.sleep(2 * WATCH_SECONDS)
-    why = f"another host ended without a word, or cannot be reached ({first_line(error)})"
+    why = f"another host ended without a report, or cannot be reached ({first_line(error)})"
     return HostError(f"{this_host()}: {why}{_advice()}", known=True)
 
 
 def this_host() -> str:
-    """Names this host for a message."""
+    """Returns the name of this host for a message."""
     return f"host {process_id()} ({os.uname().nodename})"
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some say after it."""
+    """Returns the first line of an error's message, which may have pages."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0]
 
 
-def _way_to_connect(coordinator: str | None, num_hosts: int | None, host: int | None) -> Callable[[], None] | None:
-    """What connects this process to others; None if there are none."""
+def _connector(coordinator: str | None, num_hosts: int | None, host: int | None) -> Callable[[], None] | None:
+    """Returns the function that connects this process to other hosts; None if there are none."""
     seconds = {"initialization_timeout": CONNECT_SECONDS, "heartbeat_timeout_seconds": HEARTBEAT_SECONDS}
     given = [value is not None for value in (coordinator, num_hosts, host)]
     if any(given):
@@ -177,7 +178,7 @@ def _way_to_connect(coordinator: str | None, num_hosts: int | None, host: int | 
         return lambda: jax.distributed.initialize(
             coordinator, num_hosts, host, cluster_detection_method="deactivate", **seconds
         )
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # srun's; SLURM_NTASKS is there in a batch script too
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # set by srun; SLURM_NTASKS is also set in a batch script
         return lambda: jax.distributed.initialize(cluster_detection_method="slurm", **seconds)
     if is_tpu_pod():
         return lambda: jax.distributed.initialize(**seconds)
@@ -185,7 +186,7 @@ def _way_to_connect(coordinator: str | None, num_hosts: int | None, host: int | 
 
 
 def _watch() -> None:
-    """Ends this process when another has failed: collectives would wait for it, on some devices without end."""
+    """Ends this process when another one has failed: collectives would wait for it, on some devices forever."""
     store, own = key_value_store(), f"{_FAILED}/{process_id()}"
     while (connection := _several) is not None:
         try:
@@ -195,21 +196,21 @@ def _watch() -> None:
         if any(key == own for key, _ in failed):
             return
         if failed:
-            connection.last_words.close()
+            connection.crash_message.close()
             print(f"error: {failed[0][1]}{_advice()}", file=sys.stderr, flush=True)
             if is_first():
-                time.sleep(LINGER_SECONDS)  # the others ask this process, too
+                time.sleep(LINGER_SECONDS)  # the others query this process
             os._exit(1)
         time.sleep(WATCH_SECONDS)
 
 
 def _leave_at_once(error: BaseException) -> None:
-    """Tells the others; when Python exits, leaves without the goodbye of jax.distributed, which waits for them."""
+    """Reports the error to the other hosts; at exit, skips the shutdown of jax.distributed, which waits for them."""
     if not getattr(error, "known", False):
         why = first_line(error) if isinstance(error, HostError) else f"{this_host()} failed: {first_line(error)}"
-        with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody is left to be told
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # no coordinator is left to store it
             key_value_store().key_value_set(f"{_FAILED}/{process_id()}", why)
-    _several.last_words.close()
+    _several.crash_message.close()
 
     def leave() -> None:
         sys.stdout.flush()
@@ -218,20 +219,22 @@ def _leave_at_once(error: BaseException) -> None:
             time.sleep(LINGER_SECONDS)
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
-    # Not atexit: Python joins threads before that, and Orbax's may wait for a host that is gone.
+    # Not atexit: Python joins threads before that, and those of Orbax may wait for a lost host.
     call_before_threads_join(leave)
 
 
-def _part() -> None:
+def _disconnect() -> None:
     global _several
-    last_words, _several = _several.last_words, None
-    last_words.set(f"error: {this_host()}: all is saved, but another host was lost in the end")  # should JAX abort
+    crash_message, _several = _several.crash_message, None
+    crash_message.set(
+        f"error: {this_host()}: everything is saved, but another host was lost at the end"
+    )  # if JAX aborts
     try:
         jax.distributed.shutdown()
     except jax.errors.JaxRuntimeError as error:
-        raise HostError(f"all is saved, but another host was lost in the end ({first_line(error)})") from error
+        raise HostError(f"everything is saved, but another host was lost at the end ({first_line(error)})") from error
     finally:
-        last_words.close()
+        crash_message.close()
 
 
 def _advice() -> str:

@@ -1,6 +1,6 @@
-"""Every private name of JAX, Orbax and Python that this package relies on, in one place.
+"""The private names of JAX, Orbax and Python that this package relies on, in one place.
 
-These libraries may move them in any release; tests/runtime/test_library_internals.py fails when they do.
+Any release of these libraries may move them; tests/runtime/test_library_internals.py fails when one does.
 """
 
 import threading
@@ -30,7 +30,7 @@ def coordinator_address() -> str:
 
 
 def key_value_store() -> Any:
-    """Returns the client of the coordinator's key-value store: it works without devices, and while they are stuck."""
+    """Returns the client of the coordinator's key-value store, which works without devices and while they are stuck."""
     return distributed.global_state.client
 
 
@@ -41,5 +41,5 @@ def is_tpu_pod() -> bool:
 
 
 def call_before_threads_join(function: Callable[[], None]) -> None:
-    """Registers a function that Python calls at exit before it waits for threads; atexit's run after that."""
+    """Registers a function that Python calls at exit before it joins threads; functions of atexit run after that."""
     threading._register_atexit(function)

@@ -1,4 +1,4 @@
-"""Which libraries may print in the process of a command. Library functions change nothing of their host process."""
+"""Silencing of libraries, for commands only: library functions leave the settings of their host process unchanged."""
 
 import os
 
@@ -6,7 +6,7 @@ from absl import logging
 
 from rmae_jax.runtime.accelerator_devices import has_tpu
 
-# Without a TPU, libtpu asks the cloud which machine this is and prints that it does not know. These answers silence it.
+# Without a TPU, libtpu asks the cloud which machine this is and prints that it got no answer. These values silence it.
 _TPU_IS_ABSENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",
@@ -17,7 +17,7 @@ _TPU_IS_ABSENT = {
 
 def silence_libraries() -> None:
     """Silences libraries in the process of a command. Call it before JAX looks for devices."""
-    logging.set_verbosity(logging.FATAL)  # Orbax logs a lot, including errors that it raises as well
+    logging.set_verbosity(logging.FATAL)  # Orbax logs a lot, including errors that it also raises
     if not has_tpu():
         for name, value in _TPU_IS_ABSENT.items():
             os.environ.setdefault(name, value)

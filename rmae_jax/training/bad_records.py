@@ -1,4 +1,4 @@
-"""Records that went wrong: those skipped, and those in a batch whose loss is not finite."""
+"""Bad records: corrupt ones that a run skips, and the images of a batch whose loss is not finite."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from rmae_jax.data.examples import Example, decode
 from rmae_jax.runtime import hosts
 from rmae_jax.training.metrics import drop_lines_after
 
-_NAMED = 3  # images in a message
+_NAMED = 3  # images named in a message
 
 
 class SkippedRecords:
-    """Counts the rows of this process's batches whose record was damaged, and names each such record once on stderr.
+    """A count of the rows of this process's batches whose record was corrupt; reports each such record once on stderr.
 
-    Process 0 keeps RUN/skipped.jsonl, a line for each step with such rows. A run that goes on from `start_step` first
-    drops the lines that it is about to write again, so that it counts as if it had never stopped.
+    Process 0 appends a line to RUN/skipped.jsonl for each step with such rows. A run that resumes from `start_step`
+    first drops the lines that it will write again, so that it counts like an uninterrupted run.
     """
 
     def __init__(self, run: Path, source: TFRecordSource, start_step: int):
@@ -31,7 +31,7 @@ class SkippedRecords:
             self._total = sum(len(line["damaged"]) for line in drop_lines_after(self._path, start_step))
 
     def add(self, step: int, batch: Example) -> int | None:
-        """Takes a step's batch; returns the number of rows since step 1, or None where damage is an error."""
+        """Counts a step's batch; returns the number of rows since step 1, or None if corrupt records are an error."""
         if "damaged" not in batch:
             return None
         damaged = batch["damaged"][batch["damaged"] >= 0].tolist()
@@ -46,7 +46,7 @@ class SkippedRecords:
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, "damaged": damaged}) + "\n")
                 file.flush()
-                os.fsync(file.fileno())  # a checkpoint may follow, whose resumed run counts on the line
+                os.fsync(file.fileno())  # a run resumed from the next checkpoint needs this line
         return self._total
 
     def _reason(self, record: int, with_regions: bool) -> str:
@@ -54,20 +54,20 @@ class SkippedRecords:
             decode(self._source, record, with_regions)
         except DatasetError as error:
             return str(error)
-        return self._source.where(record)  # somebody has restored it by now
+        return self._source.where(record)  # it has been restored since
 
 
 def list_images(run: Path, source: TFRecordSource, step: int, records: Int64[np.ndarray, "rows"]) -> str:
-    """Writes the ids of a batch's images to RUN/nonfinite-STEP.txt, a line each; returns a message with the first."""
+    """Writes the image ids of a batch to RUN/nonfinite-STEP.txt, one per line; returns a message with the first few."""
     names = [_image_id(source, record) for record in records.tolist()]
     host = f"-host{jax.process_index()}" if jax.process_count() > 1 else ""
     path = run / f"nonfinite-{step}{host}.txt"
     try:
         path.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         others = f"all {len(names)} are listed in {path}"
-    except OSError as error:  # must not hide what it is about
+    except OSError as error:  # must not hide the error that is being reported
         others = f"the list of all {len(names)} could not be written: {error}"
-    return f"the images of its batch begin with {', '.join(names[:_NAMED])}; {others}"
+    return f"the first images of its batch are {', '.join(names[:_NAMED])}; {others}"
 
 
 def _image_id(source: TFRecordSource, record: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a run's dataset is, the small one that needs no download, and which of its regions are drawn."""
+"""The dataset of a run: its folder, the small dataset that needs no download, and which regions are drawn."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from rmae_jax.training.recipe import names
 
 
 def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
-    """The folder that data.path names; without a path, the photographs that scikit-image ships, prepared in the run.
+    """Returns data.path; without a path, prepares the photographs that scikit-image ships in the run folder.
 
     Raises:
-      PrepError: the photographs could not be prepared.
+      PrepError: the photographs cannot be prepared.
     """
     if config.data.path:
         return Path(config.data.path)
@@ -29,14 +29,14 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
 
 
 def region_layers(config: ml_collections.ConfigDict) -> list[str]:
-    """The names in data.region_layers; none where all layers are used, or none is ("mae")."""
+    """Returns the names in data.region_layers; empty if all layers are used, or none is needed ("mae")."""
     if config.model.objective == "mae":
         return []
     return names(config.data.region_layers)
 
 
 def region_filter(config: ml_collections.ConfigDict) -> RegionFilter | None:
-    """Which regions may be drawn, by data.min_region_patches and data.region_sampling; None if all may."""
+    """Returns the filter set by data.min_region_patches and data.region_sampling; None if all regions may be drawn."""
     num_visible = None
     if config.data.region_sampling == "foreground":
         num_patches = (config.model.image_size // config.model.patch_size) ** 2

@@ -1,4 +1,4 @@
-"""Weights that a run starts from, instead of random ones: config.init_from."""
+"""Initial weights of a run from a file, instead of random ones: config.init_from."""
 
 import copy
 from pathlib import Path
@@ -8,17 +8,17 @@ import ml_collections
 from rmae_jax import interop
 from rmae_jax.interop.convert import read_model
 from rmae_jax.model import RMAE
-from rmae_jax.runtime.hosts import say
+from rmae_jax.runtime.hosts import print_once
 from rmae_jax.training import recipe
 from rmae_jax.training.checkpoints import newest
 
 
 def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_collections.ConfigDict, RMAE | None]:
-    """Reads the weights that config.init_from names; a run that has a checkpoint does not need them any more.
+    """Reads the weights that config.init_from names, unless the run has a checkpoint to resume from.
 
     Returns:
-      The recipe, with the model.position_scale under which the weights are used: another image size than that of the
-      weights interpolates their position tables. And the model, None where weights are random or a checkpoint's.
+      The recipe, with the model.position_scale for these weights: if the image size differs from theirs, their position
+      tables are interpolated. And the model, or None if the weights are random or come from a checkpoint.
 
     Raises:
       InteropError: the file cannot be read or does not fit the recipe's model.
@@ -27,7 +27,7 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
         return config, None
     config = copy.deepcopy(config)
     if newest(run) is not None:
-        if config.model.position_scale == 1.0:  # the recipe says nothing of it
+        if config.model.position_scale == 1.0:  # the recipe does not set it
             config.model.position_scale = recipe.load(run).model.position_scale
         return config, None
     state = interop.read(config.init_from)
@@ -36,9 +36,9 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
     except interop.InteropError as error:
         raise interop.InteropError(f"{config.init_from}: {error}") from error
     scale = model.config.position_scale
-    say(
+    print_once(
         f"weights from {config.init_from}"
-        + (f"; initialised anew: {', '.join(new)}" if new else "")
+        + (f"; newly initialised: {', '.join(new)}" if new else "")
         + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else "")
     )
     config.model.position_scale = scale

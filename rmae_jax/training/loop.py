@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from rmae_jax import data
 from rmae_jax.data.examples import Example
 from rmae_jax.runtime import host_consistency, hosts
-from rmae_jax.runtime.signals import AgreedStop, Interrupted, StopSignals
+from rmae_jax.runtime.signals import Interrupted, SharedStopSignal, StopSignals
 from rmae_jax.training import recipe
 from rmae_jax.training.bad_records import SkippedRecords, list_images
 from rmae_jax.training.checkpoints import Checkpoints
@@ -30,31 +30,31 @@ from rmae_jax.training.step import TrainState, abstract_state, init_state, train
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class Evaluation(Protocol):
-    """What evaluates a model during training; `rmae_jax.evaluate.periodic` has one."""
+    """The interface of an evaluation during training; `rmae_jax.evaluate.periodic` implements it."""
 
     def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
-        """Is called on all hosts after each step."""
+        """Evaluates if due. Called on all hosts after each step."""
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Errors of records, files and devices, with what to do about them."""
+def _with_remedies() -> Iterator[None]:
+    """Adds the remedy to errors of records, files and devices."""
     try:
         yield
     except data.RecordError as error:
-        raise data.RecordError(f"{error}; --config.data.on_error=skip goes on without it") from error
+        raise data.RecordError(f"{error}; --config.data.on_error=skip continues without it") from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise TrainingError(
-            f"{error}; free some space, then run the same command: it goes on from the last checkpoint"
+            f"{error}; free some space, then run the same command: it resumes from the last checkpoint"
         ) from error
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        if not hosts.is_of_devices(error):
+        if not hosts.is_device_error(error):
             raise
         if "RESOURCE_EXHAUSTED" in str(error):
             raise TrainingError(
@@ -62,11 +62,11 @@ def _explained() -> Iterator[None]:
                 "or full, more --config.accumulation_steps, or a larger --config.mesh.fsdp"
             ) from error
         if hosts.several():
-            raise hosts.lost(error) from error
+            raise hosts.lost_host_error(error) from error
         raise
 
 
-@_explained()
+@_with_remedies()
 def pretrain(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
@@ -74,35 +74,35 @@ def pretrain(
     evaluation: Callable[[ml_collections.ConfigDict, Path], Evaluation] | None = None,
     stop_signals: StopSignals | None = None,
 ) -> TrainState:
-    """Pre-trains a model by a recipe and writes all results to the run's folder.
+    """Pre-trains a model with a recipe and writes all results to the run folder.
 
     Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
-    checkpoints/, pictures/, losses.png and, if the recipe asks for it, evaluation.json; if records or losses are bad,
-    skipped.jsonl and nonfinite-STEP.txt. Several hosts (see `rmae_jax.runtime.connect_hosts`) all call this function,
-    and share the folder.
+    checkpoints/, pictures/, losses.png and, if the recipe requests it, evaluation.json; for bad records and losses,
+    skipped.jsonl and nonfinite-STEP.txt. With several hosts (see `rmae_jax.runtime.connect_hosts`), all of them call
+    this function and share the folder.
 
     Args:
       config: the recipe.
-      workdir: the run's folder, created if it does not exist.
-      evaluation: makes the evaluation that config.evaluate asks for, from the recipe and the run's folder.
-      stop_signals: entered while training: after a signal, the state is saved and `Interrupted` raised. None leaves
-        the process's signal handlers alone.
+      workdir: the run folder, created if it does not exist.
+      evaluation: creates the evaluation that config.evaluate requests, from the recipe and the run folder.
+      stop_signals: a context for the training; after a signal, the state is saved and `Interrupted` raised. With None,
+        the process's signal handlers stay as they are.
 
     Raises:
-      ConfigError: the recipe cannot work, or the folder holds a run of another recipe.
-      DatasetError: the dataset cannot be used or is damaged.
+      ConfigError: the recipe is invalid, or the folder holds a run with another recipe.
+      DatasetError: the dataset cannot be used or is corrupt.
       HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
       TrainingError: a loss is not finite, a step does not fit the memory, or the disk is full.
-      CheckpointError: a checkpoint cannot be written, or all of them are damaged.
-      Interrupted: a signal asked to stop; the state was saved.
+      CheckpointError: a checkpoint cannot be written, or all of them are corrupt.
+      Interrupted: a signal stopped the run; the state was saved.
     """
     run = Path(workdir)
     host_consistency.check_equal(host_consistency.program() | recipe.shared_keys(config), "versions and config")
     recipe.check(config, jax.device_count())
     if evaluation is None and config.evaluate.every:
         raise ConfigError(
-            "evaluate.every is set; give pretrain evaluation=rmae_jax.evaluate.periodic.PeriodicEvaluation"
+            "evaluate.every is set; pass evaluation=rmae_jax.evaluate.periodic.PeriodicEvaluation to pretrain"
         )
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
@@ -111,16 +111,16 @@ def pretrain(
     # Data.
     folder, layers = dataset_folder(config, run), region_layers(config)
     source = data.TFRecordSource(folder, config.data.split, layers)
-    held = data.TFRecordSource(folder, config.data.picture_split, layers)
+    held_out = data.TFRecordSource(folder, config.data.picture_split, layers)
     durations = recipe.durations(config, len(source))
     view = {
         "image_size": config.model.image_size,
         "num_regions": 0 if config.model.objective == "mae" else config.model.num_regions,
     }
-    pictures = SamplePictures(config, run, held, **view)
+    pictures = SamplePictures(config, run, held_out, **view)
     evaluate = None if evaluation is None else evaluation(config, run)
-    if hosts.several():  # alone, nobody needs the crc of an index that may be gigabytes
-        facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held)}
+    if hosts.several():  # a single host need not compute the crc of an index that may be gigabytes
+        facts = {f"split {s.split}": f"{len(s)} records, crc {s.fingerprint}" for s in (source, held_out)}
         host_consistency.check_equal(facts, "datasets")
 
     # State.
@@ -135,10 +135,10 @@ def pretrain(
             state = init_state(config, optimizer, mesh, model)
         else:
             state = checkpoints.restore(abstract_state(config, optimizer, mesh))
-            hosts.say(f"resumed from {checkpoints.path(int(state.step))}")
+            hosts.print_once(f"resumed from {checkpoints.path(int(state.step))}")
         start = int(state.step)
         if start == durations.steps:
-            hosts.say(f"the run in {run} is complete ({start} steps); give another --workdir to train anew")
+            hosts.print_once(f"the run in {run} is complete ({start} steps); use another --workdir for a new run")
             return state
         batches = data.batches(
             source,
@@ -157,7 +157,7 @@ def pretrain(
         writing = MetricsWriter(run, start, durations.steps) if hosts.is_first() else nullcontext()
         with writing as writer:
             losses = LossBuffer(writer, learning_rate(config, durations), config.batch_size)
-            skipped, stopped = SkippedRecords(run, source, start), AgreedStop(stop, mesh)
+            skipped, stopped = SkippedRecords(run, source, start), SharedStopSignal(stop, mesh)
             for step in range(start + 1, durations.steps + 1):
                 batch: Example = next(batches)
                 num_skipped = skipped.add(step, batch)
@@ -167,14 +167,14 @@ def pretrain(
                     write = step % config.log_every == 0 or last
                     losses.add(step, step_losses, batch["record"], write, num_skipped)
                     if step % config.checkpoint_every == 0 or last or signum:
-                        losses.flush()  # first: a bad state must not be saved, nor a line before a save be lost
+                        losses.flush()  # before saving: no bad state is saved, and no earlier line lost
                         checkpoints.save(state)
                     checkpoints.check()
                 except NonFiniteLoss as error:
                     images = list_images(run, source, error.step, error.records)
                     host_consistency.check_equal({}, "listing images")  # the first host to exit ends the others
                     raise TrainingError(
-                        f"{error}; {images}; {checkpoints.last_good}; look at the data, or give a smaller "
+                        f"{error}; {images}; {checkpoints.last_good}; inspect the data, or use a smaller "
                         "--config.base_lr in another --workdir"
                     ) from error
                 if writer is not None:
@@ -184,15 +184,15 @@ def pretrain(
                 if evaluate is not None:
                     evaluate.after_step(step, state.params, mesh, last=last)
                 if signum and not last:
-                    raise Interrupted(signum, f"stopped after step {step}; the same command goes on from there")
-    hosts.say(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
+                    raise Interrupted(signum, f"stopped after step {step}; the same command resumes from there")
+    hosts.print_once(f"{durations.steps} steps done; pictures, losses.png and checkpoints are in {run}")
     return state
 
 
 def _describe(config: ml_collections.ConfigDict, state: TrainState, steps: int, num_examples: int, mesh: Mesh) -> None:
     millions = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
     others = f" of {jax.process_count()} hosts" if hosts.several() else ""
-    hosts.say(
-        f"{config.model.objective}: {millions:.1f} M parameters, {num_examples} photographs, {steps} steps of "
+    hosts.print_once(
+        f"{config.model.objective}: {millions:.1f} M parameters, {num_examples} training images, {steps} steps of "
         f"{config.batch_size} images on {mesh.size} {jax.devices()[0].device_kind} device(s){others}"
     )

@@ -1,4 +1,4 @@
-"""The losses of a run over its steps, as a figure."""
+"""The loss curve of a run, as a figure."""
 
 from pathlib import Path
 
@@ -10,18 +10,18 @@ LOSSES = ("pixel_loss", "region_loss")
 
 
 def loss_curve(metrics: Path, step: int | None = None) -> Figure | None:
-    """Draws the losses of a metrics.jsonl, a panel each; returns None if the file has no line.
+    """Draws the losses of a metrics.jsonl, one panel per loss; returns None if the file has no lines.
 
     Args:
-      metrics: the file.
-      step: marked by a dotted line, if given.
+      metrics: the path of the metrics.jsonl.
+      step: a step to mark with a dotted line.
     """
     lines = read(metrics)
     names = [name for name in LOSSES if lines and name in lines[0]]
     if not names:
         return None
     width = 4 * len(names)
-    # Margins are fixed: to find them, matplotlib would draw everything twice.
+    # Fixed margins: to compute them, matplotlib would draw everything twice.
     margins = {"left": 0.55 / width, "right": 1 - 0.15 / width, "bottom": 0.17, "top": 0.88, "wspace": 0.2}
     figure = Figure(figsize=(width, 2.6), dpi=120)
     axes = figure.subplots(1, len(names), squeeze=False, gridspec_kw=margins)[0]

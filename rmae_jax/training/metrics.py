@@ -1,4 +1,4 @@
-"""What a run reports: lines of JSON, TensorBoard events, the terminal, and the loss curve."""
+"""Metrics of a run: JSON lines, TensorBoard events and progress on the terminal."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from tqdm import tqdm
 from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax.training.tensorboard import EventsWriter
 
-SHOWN_EVERY = 30  # seconds, at least, between flushes of what TensorBoard shows
+FLUSH_SECONDS = 30  # seconds, at least, between flushes of TensorBoard events
 
 
 class MetricsWriter:
-    """Writes RUN/metrics.jsonl and RUN/tensorboard, and shows progress: a bar on a terminal, plain lines elsewhere.
+    """A writer of RUN/metrics.jsonl, RUN/tensorboard and progress: a bar on a terminal, plain lines elsewhere.
 
-    A run that goes on from `start_step` first drops the lines that it is about to write again.
+    A run that resumes from `start_step` first drops the lines that it will write again.
     """
 
     def __init__(self, run: Path, start_step: int, steps: int):
@@ -43,21 +43,21 @@ class MetricsWriter:
             if kind is None:
                 file.close()
             else:
-                with suppress(OSError):  # the error that is on its way says more
+                with suppress(OSError):  # the error that is being raised is more informative
                     file.close()
 
     def advance(self) -> None:
-        """One step was handed to the devices."""
+        """Advances the progress by one step that was dispatched to the devices."""
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes one step's values everywhere."""
+        """Writes one step's values to all outputs."""
         with name_in_errors(self.path):
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()
         with name_in_errors(self._event_folder):
             self._events.scalars(step, values)
-            if time.monotonic() - self._flushed > SHOWN_EVERY:
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
                 self._flush_events()
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
         if self._bar.disable:
@@ -69,7 +69,7 @@ class MetricsWriter:
             self._bar.set_postfix(losses | {"images/s": f"{values['images_per_second']:.1f}"})
 
     def sync(self) -> None:
-        """Makes sure that the lines written so far survive a crash."""
+        """Flushes to disk, so that the lines written so far survive a crash."""
         with name_in_errors(self.path):
             os.fsync(self._file.fileno())
         with name_in_errors(self._event_folder):
@@ -82,25 +82,25 @@ class MetricsWriter:
 
 @contextmanager
 def name_in_errors(path: Path) -> Iterator[None]:
-    """An OSError in here, of a full disk for example, names the file."""
+    """Adds the file's name to an OSError of the body, such as one about a full disk."""
     try:
         yield
     except OSError as error:
         if error.filename is not None:
             raise
-        if error.errno is None:  # as Pillow's may be
+        if error.errno is None:  # Pillow's errors may have none
             raise OSError(f"{error}: '{path}'") from error
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def read(path: Path) -> list[dict]:
-    """The lines of a metrics.jsonl; none if there is no such file. A last line cut short by a crash is left out."""
+    """Reads the lines of a metrics.jsonl; empty if it does not exist. Skips a last line cut short by a crash."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def drop_lines_after(path: Path, step: int) -> list[dict]:
-    """Drops the lines after `step` from a file of lines with a "step"; returns those kept."""
+    """Drops the lines after `step` from a file of JSON lines that have a "step"; returns the remaining lines."""
     kept = [line for line in read(path) if line["step"] <= step]
     atomic_write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     return kept

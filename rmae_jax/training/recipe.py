@@ -1,4 +1,4 @@
-"""What a recipe's keys mean together: durations in steps, and checks that need more than one key."""
+"""The recipe: checks of its keys, durations in steps, the mesh's shape, and config.json in the run folder."""
 
 import dataclasses
 import json
@@ -10,9 +10,9 @@ from data_prep.storage.atomic_write import atomic_write_text
 from rmae_jax.model.execution import SAVED_BY_REMAT
 from rmae_jax.model.validate import check as check_model
 
-# Keys that a resumed run may change: they do not touch what is learned. Those of the second line, as another number of
-# devices does, change it by rounding; a run that was begun before they existed goes on. The last one matters only where
-# records are damaged: a run that ended at one may go on without it.
+# Keys that a resumed run may change: they do not affect what is learned. Those of the second line change it by rounding
+# only, as another number of devices does; runs older than these keys can be resumed. data.on_error matters only for
+# corrupt records: a run that ended at one may resume without it.
 FREE_KEYS = ("log_every", "checkpoint_every", "pictures_every", "data.path", "data.picture_split", "data.workers")
 FREE_KEYS += ("mesh.data", "mesh.fsdp", "accumulation_steps", "remat", "attention", "blocks", "data.on_error")
 FREE_KEYS += tuple(f"evaluate.{key}" for key in ("every", "tasks", "path", "train_split", "split", "region_layers"))
@@ -25,22 +25,22 @@ BLOCKS = ("auto", "scanned", "unrolled")
 
 
 class ConfigError(ValueError):
-    """Keys of a recipe that are missing or do not fit each other, the machine or the dataset."""
+    """A recipe whose keys are missing or do not fit each other, the machine or the dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Durations:
-    """A run's length and its warm-up, in steps."""
+    """The lengths of a run and of its warm-up, in steps."""
 
     steps: int
     warmup_steps: int
 
 
 def durations(config: ml_collections.ConfigDict, num_examples: int) -> Durations:
-    """Resolves steps or epochs of `num_examples` examples; `steps` and `warmup_steps` count where both are given.
+    """Converts epochs of `num_examples` examples to steps; `steps` and `warmup_steps`, if given, take precedence.
 
     Raises:
-      ConfigError: the run has no step, or its warm-up is as long as the run.
+      ConfigError: the run has no steps, or its warm-up is not shorter than the run.
     """
     per_epoch = num_examples / config.batch_size
     steps = config.steps if config.steps is not None else round(config.epochs * per_epoch)
@@ -58,10 +58,10 @@ def durations(config: ml_collections.ConfigDict, num_examples: int) -> Durations
 
 
 def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
-    """Checks what can be checked before any data is read.
+    """Checks a recipe as far as possible before any data is read.
 
     Raises:
-      ConfigError: a key has a value that cannot work.
+      ConfigError: a key has an invalid value.
     """
     try:
         check_model(config.model)
@@ -81,10 +81,10 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
     for key, choices in (("remat", REMAT), ("attention", ATTENTION), ("blocks", BLOCKS)):
         if config[key] not in choices:
             raise ConfigError(f"{key} is {config[key]!r}; it must be one of {', '.join(choices)}")
-    if config.blocks == "unrolled" and short_of_memory(config, num_devices):
+    if config.blocks == "unrolled" and (config.remat != "none" or mesh_shape(config, num_devices)[1] > 1):
         raise ConfigError(
-            'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; leave it at "auto", '
-            'or these two at "none" and 1'
+            'blocks is "unrolled", which takes the memory that remat and mesh.fsdp save; set it to "auto", '
+            'or remat to "none" and mesh.fsdp to 1'
         )
     for key in ("log_every", "checkpoint_every", "pictures_every"):
         if config[key] < 1:
@@ -103,18 +103,18 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         )
     if not config.data.path and not config.data.shipped_photographs:
         raise ConfigError(
-            "data.path is empty: make a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
+            "data.path is empty: create a dataset with `python -m data_prep --images=DIR --output=DATASET`, "
             "then give --config.data.path=DATASET"
         )
 
 
 def names(listed: str) -> list[str]:
-    """The names in a key such as data.region_layers, "a,b": each once."""
+    """Splits a key such as data.region_layers, "a,b", into its names; each occurs once."""
     return list(dict.fromkeys(name for name in map(str.strip, listed.split(",")) if name))
 
 
 def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int, int]:
-    """The sizes of the mesh's axes, (data, fsdp); one of mesh.data and mesh.fsdp may be -1, for what is left.
+    """Returns the sizes of the mesh's axes, (data, fsdp). mesh.data or mesh.fsdp may be -1: all remaining devices.
 
     Raises:
       ConfigError: they do not fit the number of devices.
@@ -122,20 +122,15 @@ def mesh_shape(config: ml_collections.ConfigDict, num_devices: int) -> tuple[int
     data, fsdp = sizes = (config.mesh.data, config.mesh.fsdp)
     for key, size in zip(("data", "fsdp"), sizes, strict=True):
         if size < 1 and size != -1:
-            raise ConfigError(f"mesh.{key} is {size}; it must be at least 1, or -1 for what is left of the devices")
+            raise ConfigError(f"mesh.{key} is {size}; it must be at least 1, or -1 for all remaining devices")
     if data == fsdp == -1:
         raise ConfigError("mesh.data and mesh.fsdp are both -1; one of them must be a number")
     data = num_devices // fsdp if data == -1 else data
     fsdp = num_devices // data if fsdp == -1 else fsdp
     if data * fsdp != num_devices:
-        asked = f"mesh.data {sizes[0]} and mesh.fsdp {sizes[1]}"
-        raise ConfigError(f"{asked} do not fit the {num_devices} device(s): their product must be that number")
+        requested = f"mesh.data {sizes[0]} and mesh.fsdp {sizes[1]}"
+        raise ConfigError(f"{requested} do not fit the {num_devices} device(s): their product must be that number")
     return data, fsdp
-
-
-def short_of_memory(config: ml_collections.ConfigDict, num_devices: int) -> bool:
-    """Whether a recipe saves memory in a way that only works where blocks are a loop: by `remat` or `mesh.fsdp`."""
-    return config.remat != "none" or mesh_shape(config, num_devices)[1] > 1
 
 
 def save(config: ml_collections.ConfigDict, run: Path) -> None:
@@ -144,25 +139,25 @@ def save(config: ml_collections.ConfigDict, run: Path) -> None:
 
 
 def load(run: Path) -> ml_collections.ConfigDict:
-    """Reads the recipe of a run's folder.
+    """Reads the recipe of a run folder.
 
     Raises:
-      ConfigError: there is none, or it is not JSON.
+      ConfigError: the folder has no config.json, or it is not JSON.
     """
     path = run / "config.json"
     try:
         return ml_collections.ConfigDict(json.loads(path.read_text()))
     except FileNotFoundError as error:
-        raise ConfigError(f"{run} is not a run's folder: it has no config.json") from error
+        raise ConfigError(f"{run} is not a run folder: it has no config.json") from error
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
 
 
 def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
-    """Refuses to go on with a run under a recipe that would learn something else.
+    """Checks that a recipe would learn the same as the run that it resumes.
 
     Raises:
-      ConfigError: names the keys that differ from those in the run's config.json, and both values.
+      ConfigError: keys differ from the run's config.json; names them and both values.
     """
     if not (run / "config.json").exists():
         return
@@ -170,17 +165,17 @@ def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:
     differing = [key for key in sorted(before | now) if key not in FREE_KEYS and before.get(key) != now.get(key)]
     if differing:
         changes = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in differing)
-        raise ConfigError(f"{run} holds a run with another config ({changes}); give another --workdir")
+        raise ConfigError(f"{run} holds a run with another config ({changes}); use another --workdir")
 
 
 def shared_keys(config: ml_collections.ConfigDict) -> dict[str, str]:
-    """The keys of a recipe that all hosts must agree on, as `host_consistency.check_equal` takes them."""
+    """Returns the keys of a recipe that all hosts must agree on, as facts for `host_consistency.check_equal`."""
     keys = {f"config.{key}": str(value) for key, value in flat(config.to_dict()).items() if key not in HOST_KEYS}
     return keys | {"config.data.path": "given" if config.data.path else ""}
 
 
 def flat(tree: dict, prefix: str = "") -> dict:
-    """Nested keys joined by dots: {"model": {"width": 768}} -> {"model.width": 768}."""
+    """Flattens nested keys, joined by dots: {"model": {"width": 768}} -> {"model.width": 768}."""
     joined = {}
     for key, value in tree.items():
         joined |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

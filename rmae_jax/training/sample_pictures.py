@@ -1,4 +1,4 @@
-"""Pictures of fixed sample photographs during training: what the model completes from their visible patches."""
+"""Sample pictures during training: completions of fixed images from their visible patches, and the loss curve."""
 
 from pathlib import Path
 
@@ -23,27 +23,27 @@ from rmae_jax.training.mesh import local_copy
 from rmae_jax.training.metrics import name_in_errors
 
 PHOTOGRAPHS = 6
-SHOWN_REGIONS = 3  # of each photograph's K
-WIDTH = 128  # pixels, about; smaller pictures are enlarged by whole numbers
-LINE, GAP, FONT_SIZE = 24, 8, 12  # pixels: above each picture, for words, and beside it
+SHOWN_REGIONS = 3  # of each image's K regions
+WIDTH = 128  # approximate width in pixels; smaller images are enlarged by an integer factor
+LINE, GAP, FONT_SIZE = 24, 8, 12  # pixels: a line of text above each image, the gap between images, the font
 
 
 class SamplePictures:
-    """Draws RUN/pictures/STEP.png and RUN/losses.png, on host 0."""
+    """The pictures of a run, RUN/pictures/STEP.png and RUN/losses.png; host 0 draws them."""
 
-    def __init__(self, config: ml_collections.ConfigDict, run: Path, held: data.TFRecordSource, **view: int):
-        """Takes photographs from all over `held`; see `rmae_jax.data.batches` for `view`.
+    def __init__(self, config: ml_collections.ConfigDict, run: Path, held_out: data.TFRecordSource, **view: int):
+        """Chooses images spread over the held-out split `held_out`; see `rmae_jax.data.batches` for `view`.
 
         Raises:
-          DatasetError: one of them is damaged, or regions are asked for and there are none.
+          DatasetError: one of their records is corrupt, or regions are requested and the dataset has none.
         """
         self._run, self._seed = run, config.seed
-        spread = np.linspace(0, len(held) - 1, min(PHOTOGRAPHS, len(held))).astype(int).tolist()
-        self._batch = data.center_examples(held, spread, seed=config.seed, on_error=config.data.on_error, **view)
+        spread = np.linspace(0, len(held_out) - 1, min(PHOTOGRAPHS, len(held_out))).astype(int).tolist()
+        self._batch = data.center_examples(held_out, spread, seed=config.seed, on_error=config.data.on_error, **view)
         self._graphdef = abstract_model(config.model)[0]
 
     def draw(self, step: int, params: PyTree[jax.Array], mesh: Mesh) -> None:
-        """Draws what parameters make of the photographs, and the losses so far. All hosts must take part.
+        """Draws the images as completed with `params`, and the losses so far. All hosts must take part.
 
         Raises:
           OSError: a picture cannot be written.
@@ -68,11 +68,11 @@ def draw_completions(
     path: Path,
     seed: int = 0,
 ) -> None:
-    """Draws a row for each photograph and writes the picture to `path`.
+    """Draws one row per image and writes the picture to `path`.
 
-    A row is the photograph, the masked input and the reconstruction; then for the largest regions the visible part,
-    the completed region and the truth. Visible patches are pasted into what the model predicts. The masks depend on
-    `seed` alone, so that pictures of a run can be compared.
+    A row has the image, the masked input and the reconstruction; then, for each of the largest regions, the visible
+    part, the completed region and the ground truth. Visible patches are pasted into the predictions. The masks depend
+    only on `seed`, so that pictures of a run can be compared.
     """
     config = model.config
     num_patches = (images.shape[1] // config.patch_size) * (images.shape[2] // config.patch_size)
@@ -108,7 +108,7 @@ def _region_columns(maps: Float[np.ndarray, "batch regions height width"], compl
 
 
 def _largest(maps: Float[np.ndarray, "regions height width"]) -> Int[np.ndarray, " shown"]:
-    """Indices of the largest maps; those that cover nearly everything, and repeated ones, come last."""
+    """Returns the indices of the largest maps; those that cover nearly everything, and duplicates, come last."""
     area = maps.sum(axis=(1, 2))
     area[area > 0.9 * maps[0].size] -= maps[0].size
     first = {one.tobytes(): index for index, one in reversed(list(enumerate(maps)))}
@@ -117,7 +117,7 @@ def _largest(maps: Float[np.ndarray, "regions height width"]) -> Int[np.ndarray,
 
 
 def _figure(columns: list, titles: list[str], path: Path) -> None:
-    """Puts the pictures beside each other, and words over them; matplotlib would take ten times as long."""
+    """Draws the columns next to each other, with titles; matplotlib would take ten times as long."""
     rows, height, width = columns[0][0].shape[:3]
     scale = max(1, round(WIDTH / width))
     height, width = scale * height, scale * width

@@ -1,6 +1,6 @@
-"""Which parameters are split over the mesh's "fsdp" axis, and how a device gets one whole.
+"""Sharding of parameters over the mesh's "fsdp" axis, and gathering of whole parameters.
 
-The optimiser keeps its moments under the same names, so that what is decided for a parameter holds for them too.
+The optimiser's moments have the names of their parameters, so that they are sharded alike.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from rmae_jax.training.mesh import FSDP
 
 T = TypeVar("T")
 
-# Last name of a parameter's path: the dimension that is split. It is counted from the end, since stacked blocks have
-# a dimension of layers in front; rows of a matrix, so that its parts lie one behind the other when it is gathered.
-# What is not named (biases, LayerNorms, tokens: less than 0.2 % of a ViT-B) stays whole, as does what does not divide.
+# Last name of a parameter's path: the dimension that is split. It is counted from the end, because stacked blocks have
+# a leading dimension of layers. Matrices are split by rows, so that gathering concatenates contiguous parts. Other
+# parameters (biases, LayerNorms, tokens: less than 0.2 % of a ViT-B) stay whole, as do those that do not divide evenly.
 RULES = {"kernel": -2}
 
 
 def split_dimension(name: str, shape: tuple[int, ...], parts: int) -> int | None:
-    """The dimension, counted from the end, along which a parameter is cut into `parts`; None if it stays whole."""
+    """Returns the dimension, counted from the end, along which a parameter is split into `parts`, or None if whole."""
     dimension = RULES.get(name)
     if parts == 1 or dimension is None or shape[dimension] % parts:
         return None
@@ -30,11 +30,11 @@ def split_dimension(name: str, shape: tuple[int, ...], parts: int) -> int | None
 
 
 def specs(tree: PyTree, mesh: Mesh) -> PyTree[PartitionSpec]:
-    """How the leaves of a tree lie on a mesh: nested dicts of parameters, or anything that holds such.
+    """Returns the partition specs of a tree's leaves: nested dicts of parameters, or a tree that contains such dicts.
 
     Args:
-      tree: of arrays or of their shapes (jax.ShapeDtypeStruct).
-      mesh: with an axis "fsdp".
+      tree: the arrays or their shapes (jax.ShapeDtypeStruct).
+      mesh: a mesh with an axis "fsdp".
     """
 
     def spec(path: tuple, leaf: Array | jax.ShapeDtypeStruct) -> PartitionSpec:
@@ -49,18 +49,18 @@ def specs(tree: PyTree, mesh: Mesh) -> PyTree[PartitionSpec]:
 
 
 def shardings(tree: PyTree, mesh: Mesh) -> PyTree[NamedSharding]:
-    """`specs` as what jit and checkpoints take."""
+    """Returns `specs` as shardings, which jit and checkpoints take."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs(tree, mesh))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["part"], meta_fields=["spec"])
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A device's part of a parameter that is split over the "fsdp" axis, in place of the parameter in a model.
+    """A device's part of a parameter that is split over the "fsdp" axis; it replaces the parameter in a model.
 
     Attributes:
-      part: this device's part; of a stack of blocks, all layers, or the one that a scan hands out.
-      spec: of the whole parameter, with all layers of a stack.
+      part: this device's part; in a stack of blocks, of all layers, or of a single layer inside of a scan.
+      spec: the partition spec of the whole parameter, with all layers of a stack.
     """
 
     part: Float[Array, "*part"]
@@ -69,19 +69,19 @@ class Shard:
     def gather(self) -> Float[Array, "*whole"]:
         """Returns the whole parameter; its gradient is summed over the devices and split again.
 
-        To be called inside of shard_map.
+        Call it inside of shard_map.
         """
-        missing = len(self.spec) - self.part.ndim  # leading dimensions, which a scan has taken off
+        missing = len(self.spec) - self.part.ndim  # leading dimensions that a scan has removed
         return jax.lax.all_gather(self.part, FSDP, axis=self.spec.index(FSDP) - missing, tiled=True)
 
 
 def to_shards(params: PyTree, specs: PyTree[PartitionSpec]) -> PyTree:
-    """Marks the split ones of a device's parameters as `Shard`."""
+    """Wraps those of a device's parameters that are split as `Shard`."""
     return jax.tree.map(lambda x, spec: Shard(x, spec) if FSDP in spec else x, params, specs)
 
 
 def gather(tree: T, keep: tuple[type, ...] = ()) -> T:
-    """Gathers every `Shard` of a tree, except inside of modules of the types `keep`."""
+    """Gathers every `Shard` of a tree, except inside modules of the types `keep`."""
 
     def stop(x: object) -> bool:
         return isinstance(x, (Shard, *keep))

@@ -1,6 +1,6 @@
-"""Scalars for TensorBoard, without its packages: those that write them import PyTorch where it is installed.
+"""Scalars for TensorBoard, written without its packages: their writers import PyTorch if it is installed.
 
-A file of events is a TFRecord file of `tensorflow.Event` messages. Of their fields, by number:
+An event file is a TFRecord file of `tensorflow.Event` messages. It uses these fields, by number:
 
     Event       1 wall_time, double   2 step, int64   3 file_version, string   5 summary   7 session_log
     Summary     1 value, repeated
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from data_prep.dataset import tfrecord
 
-_INTEGER, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5  # kinds of fields
+_INTEGER, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5  # wire types of fields
 _START = 1
 
 
 class EventsWriter:
-    """Writes a new file of events into a folder, which must exist.
+    """A writer of a new event file in an existing folder.
 
-    `start_step` is said to begin a session there: TensorBoard hides what earlier files have from that step on.
+    The file starts a session at `start_step`: TensorBoard hides the values of earlier files from that step on.
     """
 
     def __init__(self, folder: Path, start_step: int):
@@ -33,7 +33,7 @@ class EventsWriter:
         self._write(_field(2, _INTEGER, start_step) + _field(7, _BYTES, _field(1, _INTEGER, _START)))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Writes values by their names."""
+        """Writes the values of one step, by name."""
         summary = b"".join(
             _field(1, _BYTES, _field(1, _BYTES, name.encode()) + _field(2, _FLOAT, value))
             for name, value in values.items()
@@ -41,11 +41,11 @@ class EventsWriter:
         self._write(_field(2, _INTEGER, step) + _field(5, _BYTES, summary))
 
     def flush(self) -> None:
-        """Lets others see what was written so far."""
+        """Makes the values written so far visible to readers."""
         self._file.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
 
     def _write(self, what: bytes) -> None:
@@ -53,7 +53,7 @@ class EventsWriter:
 
 
 def _field(number: int, kind: int, value: int | float | bytes) -> bytes:
-    """A field of a message of Protocol Buffers."""
+    """Encodes a field of a Protocol Buffers message."""
     tag = _varint(number << 3 | kind)
     if kind == _INTEGER:
         return tag + _varint(value)
@@ -63,7 +63,7 @@ def _field(number: int, kind: int, value: int | float | bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; all but the last have the highest bit set."""
+    """Encodes an integer with seven bits per byte, lowest first; all bytes but the last have the highest bit set."""
     parts = []
     while value > 127:
         parts.append(value & 127 | 128)

@@ -111,7 +111,10 @@ def test_files_that_may_show_the_same_thing_stay_together(sources):
 
 
 def test_a_missing_package_is_named_with_its_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tuxpaint-stamps-default: apt-get install .*mate-backgrounds"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="is missing; install the package tuxpaint-stamps-default: apt-get install .*mate-backgrounds",
+    ):
         cutouts(tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_a_dataset_damaged_all_over_is_an_error(tmp_path):
     source = TFRecordSource(write_dataset(tmp_path, [[make_record(number) for number in range(3)]]))
     for record in range(3):
         flip_a_byte(source, record)
-    with pytest.raises(DatasetError, match="record [012] .*crc mismatch.*10 records drawn to replace it are damaged"):
+    with pytest.raises(DatasetError, match="record [012] .*crc mismatch.*10 records drawn to replace it are corrupt"):
         take(source, 1)
 
 
@@ -121,7 +121,7 @@ def test_center_examples_leave_damaged_records_out(source):
     assert_same([found], [center_examples(source, [1, 9], image_size=16, num_regions=8)])
     with pytest.raises(RecordError, match="record 2 of"):
         center_examples(source, [1, 2], image_size=16)
-    with pytest.raises(DatasetError, match="record 7 of.*none of the records asked for is undamaged"):
+    with pytest.raises(DatasetError, match="record 7 of.*all requested records are corrupt"):
         center_examples(source, [2, 7], image_size=16, on_error="skip")
 
 

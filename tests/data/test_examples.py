@@ -46,7 +46,7 @@ def test_without_regions_the_maps_stay_packed(tmp_path):
     broken = dataclasses.replace(make_record(0), packed_regions=b"damaged")
     source = TFRecordSource(write_dataset(tmp_path / "dataset", [[broken]]))
     assert set(RandomExamples(source, 16, 0)(0, np.random.default_rng(0))) == {"images", "record"}
-    with pytest.raises(DatasetError, match=r"record 0 .*, image folder/0.jpg: .*damaged region maps"):
+    with pytest.raises(DatasetError, match=r"record 0 .*, image folder/0.jpg: .*corrupt region maps"):
         RandomExamples(source, 16, 8)(0, np.random.default_rng(0))
 
 
@@ -55,9 +55,9 @@ def test_without_regions_the_maps_stay_packed(tmp_path):
     [
         ({"image": b"not a jpeg"}, "image folder/0.jpg: "),
         ({"image": make_record(0).image[:-400]}, "image folder/0.jpg: "),
-        ({"image": make_record(0, height=41).image}, r"the image is \(41, 56\), its record says \(40, 56\)"),
-        ({"region_layers": (0, 1, 3)}, "region layer 3, the dataset has 3 layers"),
-        ({"packed_regions": make_record(0, num_layers=2).packed_regions}, "damaged region maps"),
+        ({"image": make_record(0, height=41).image}, r"the image is \(41, 56\), but its record says \(40, 56\)"),
+        ({"region_layers": (0, 1, 3)}, "region layer 3, but the dataset has 3 layers"),
+        ({"packed_regions": make_record(0, num_layers=2).packed_regions}, "corrupt region maps"),
     ],
 )
 def test_a_record_that_cannot_be_decoded_is_named_in_one_line(tmp_path, change, expected):

@@ -154,5 +154,5 @@ def test_a_layer_that_is_not_there(folder, tmp_path):
 
 @pytest.mark.parametrize("wrong", [RegionFilter(7), RegionFilter(0), RegionFilter(8, 17), RegionFilter(8, 1, 0)])
 def test_a_filter_that_does_not_fit_is_refused_at_once(folder, wrong):
-    with pytest.raises(ValueError, match="do not divide an image of 32|must be 1 to 16"):
+    with pytest.raises(ValueError, match="does not divide the image size 32|must be 1 to 16"):
         batches(TFRecordSource(folder), seed=1, batch_size=4, image_size=32, num_regions=8, region_filter=wrong)

@@ -71,9 +71,9 @@ def refused(folder: Path, *expected: str, split: str = "train") -> None:
 
 
 def test_missing_folder_dataset_or_split(dataset, tmp_path):
-    refused(tmp_path / "nowhere", "no such folder", "python -m data_prep --images=DIR --output=FOLDER")
+    refused(tmp_path / "nowhere", "no such folder", "python -m data_prep --images=DIR --output=DATASET")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "no dataset here", "python -m data_prep --images=DIR --output=FOLDER")
+    refused(tmp_path / "empty", "no dataset here", "python -m data_prep --images=DIR --output=DATASET")
     write_dataset(dataset, [[make_record(0)]], split="val")
     refused(dataset, "no split 'test' here, only train, val", split="test")
 
@@ -97,7 +97,7 @@ def test_missing_or_inconsistent_index(dataset):
     path = dataset / "toy-train.index.npy"
     index = np.load(path)
     path.unlink()
-    refused(dataset, "toy-train.index.npy", "the index is missing")
+    refused(dataset, "toy-train.index.npy", "missing; copy it again")
     np.save(path, index)
     content = path.read_bytes()
     for damaged in (b"not an array", content.replace(b"{", b"(", 1), content.replace(b"}", b"(", 1)):
@@ -107,8 +107,8 @@ def test_missing_or_inconsistent_index(dataset):
         (index.astype(np.int32), "not int32 (10, 3)"),
         (index[:, :2], "not int64 (10, 2)"),
         (index[:-1], "does not match"),
-        (np.where(index == 2, 3, index), "does not match"),
-        (-index, "does not match"),
+        (np.where(index == 2, 3, index), "outside the 3 shards"),
+        (-index, "out of order"),
     ):
         np.save(path, wrong)
         refused(dataset, "toy-train.index.npy", expected)

@@ -92,7 +92,7 @@ def test_a_killed_job_resumes_and_ends_with_the_same_bytes(folder, undisturbed, 
         for path in kept:
             assert path.read_bytes() == undisturbed[path.name]
     result = run(**flags)
-    assert re.search(r"20 images, \d+ of them done before", result.stderr)
+    assert re.search(r"20 images, \d+ of them already done", result.stderr)
     assert contents(output) == undisturbed
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
@@ -155,7 +155,7 @@ def test_closing_line_and_a_second_run(folder, tmp_path):
     assert re.fullmatch(pattern + rf"in [\d.]+ s: {tmp_path}/out\n", first.stdout)
     assert first.stderr.startswith("20 images\n")
     second = run(**flags)
-    assert re.fullmatch(pattern + rf"finished already: nothing done: {tmp_path}/out\n", second.stdout)
+    assert re.fullmatch(pattern + rf"already finished: nothing to do: {tmp_path}/out\n", second.stdout)
     assert second.stderr == ""
 
 
@@ -184,31 +184,31 @@ def test_a_terminal_gets_a_bar(folder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"images": "missing"}, "missing is not a folder; give the folder that holds the images"),
+        ({"images": "missing"}, "missing is not a folder; give the folder that contains the images"),
         ({"images": "empty"}, "no images below empty; looked for .bmp .gif"),
         ({"images": "a.txt"}, "a.txt is not a folder"),
         ({"output": "a.txt"}, "a.txt is a file; give a folder for the dataset"),
         ({"workers": 0}, "0 workers are too few; give 1 or more"),
-        ({"regions": "voronoi"}, "regions 'voronoi' are not known; choose from fh, instances, panoptic, sam, label"),
-        ({"regions": "fh,none"}, "regions 'none' are not known"),
-        ({"regions": "fh,fh"}, "regions fh,fh: each kind can be given once"),
-        ({"regions": "fh:a.txt"}, "fh has no path; give its --scales"),
-        ({"regions": "panoptic"}, "regions panoptic: where? give --regions=panoptic:PATH"),
-        ({"regions": "instances:a.txt"}, "a.txt is no JSON"),
-        ({"annotations": "a.txt"}, "a.txt is no COCO annotation file: it needs a list 'images'"),
+        ({"regions": "voronoi"}, "unknown regions 'voronoi'; choose from fh, instances, panoptic, sam, label"),
+        ({"regions": "fh,none"}, "unknown regions 'none'"),
+        ({"regions": "fh,fh"}, "regions fh,fh: give each kind only once"),
+        ({"regions": "fh:a.txt"}, "fh takes no path; choose its --scales"),
+        ({"regions": "panoptic"}, "regions panoptic need a path; give --regions=panoptic:PATH"),
+        ({"regions": "instances:a.txt"}, "a.txt is not JSON"),
+        ({"annotations": "a.txt"}, "a.txt is not a COCO annotation file: it needs a list 'images'"),
         ({"annotations": "missing.json"}, "missing.json cannot be read: No such file"),
         ({"tfds": "coco:train"}, "give one of --images, --tfds or --webdataset, not --images and --tfds"),
         ({"images": None}, "give one of --images, --tfds or --webdataset, not none"),
         ({"images": None, "webdataset": "x.tar", "annotations": "a.json"}, "belong to --images, not to --webdataset"),
         ({"tfds_dir": "images"}, "--tfds_dir belongs to --tfds, not to --images"),
-        ({"scales": "500,0"}, "scales 500,0: different numbers, from 1 up, are needed"),
-        ({"scales": "500,500"}, "scales 500,500: different numbers"),
+        ({"scales": "500,0"}, "scales 500,0: give different numbers of at least 1"),
+        ({"scales": "500,500"}, "scales 500,500: give different numbers"),
         ({"shards": 0}, "0 shards are not between 1 and 1, for 1 images"),
         ({"shards": 2}, "2 shards are not between 1 and 1, for 1 images"),
         ({"max_bad": 2}, "max_bad 2 is not a fraction between 0 and 1"),
         ({"max_pixels": 0}, "max_pixels 0 is not between 1 and"),
-        ({"name": "Coco-2017"}, "name 'Coco-2017': lower-case letters, digits and underscores"),
-        ({"split": "a/b"}, "split 'a/b': letters, digits and underscores"),
+        ({"name": "Coco-2017"}, "name 'Coco-2017': use lower-case letters, digits and underscores"),
+        ({"split": "a/b"}, "split 'a/b': use letters, digits and underscores"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, monkeypatch, flags, message):
@@ -240,7 +240,7 @@ def test_errors_are_one_line_and_leave_nothing(folder, tmp_path, monkeypatch, fl
         ({"images": "x", "output": "y", "sclaes": 500}, "unrecognized arguments: --sclaes=500"),
         ({"output": "y", "runner": "spark"}, "argument --runner: invalid choice: 'spark'"),
         ({"output": "y", "runner": "beam", "workers": 2}, "--workers is for local processes; give Beam's own options"),
-        ({"output": "y", "": "--runner=DirectRunner"}, "options behind -- are Beam's; they need --runner=beam"),
+        ({"output": "y", "": "--runner=DirectRunner"}, "options after -- are Beam's; they need --runner=beam"),
     ],
 )
 def test_usage_errors_exit_with_2(flags, message, monkeypatch, capsys):

@@ -224,7 +224,9 @@ def test_class_folders_give_labels(classes, tmp_path):
 
 def test_images_outside_of_class_folders_are_refused(coco, classes, tmp_path):
     shutil.copy2(coco / "images" / "4.jpg", classes)
-    with pytest.raises(jobs.PrepError, match=r"classes/4.jpg lies in no class folder; move it, or leave --classes"):
+    with pytest.raises(
+        jobs.PrepError, match=r"classes/4.jpg is not in a class folder; move it into one, or omit --classes"
+    ):
         jobs.prepare(classes, tmp_path / "out", classes=True, regions="none")
 
 
@@ -274,5 +276,5 @@ def test_a_changed_annotation_file_is_named(coco, tmp_path):
 
 
 def test_a_folder_cannot_be_both_images_and_label_maps(coco, tmp_path):
-    with pytest.raises(jobs.PrepError, match="lies in the image folder; its maps would be taken for images"):
+    with pytest.raises(jobs.PrepError, match="lies in the image folder; move it, or its maps would be read as images"):
         jobs.prepare(coco / "images", tmp_path / "out", regions=f"label_maps:{coco / 'images'}")

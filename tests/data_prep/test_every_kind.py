@@ -88,13 +88,13 @@ def files() -> dict[str, bytes]:
 KEPT = {"gray.jpg", "plain.jpg", "profile.jpg", "progressive.jpg"}  # byte by byte
 REASONS = {
     "bomb.png": "2000x1001 is more than 2000000 pixels",
-    "cut.jpg": "damaged or cut short",
-    "cut.png": "damaged or cut short",
+    "cut.jpg": "truncated or corrupt",
+    "cut.png": "truncated or corrupt",
     "empty.jpg": "empty file",
-    "float.tif": "floating-point pixels, whose black and white are not known",
+    "float.tif": "floating-point pixels: the values of black and white are unknown",
     "html.jpg": "not an image, or of an unknown format",
-    "too_wide.png": "70000x2: a JPEG holds 65500 pixels a side at most",
-    "truncated_header.jpg": "damaged or cut short",
+    "too_wide.png": "70000x2: a JPEG has at most 65500 pixels a side",
+    "truncated_header.jpg": "truncated or corrupt",
 }
 SIZES = {"one.png": (1, 1), "rotated.jpg": (HEIGHT, WIDTH), "rotated.png": (HEIGHT, WIDTH), "wide.png": (20_000, 20)}
 

@@ -205,7 +205,7 @@ def test_truncated_files_are_bad(photograph, kind, kept):
 
 def test_a_jpeg_without_its_last_bytes_is_bad(photograph):
     data = encoded(Image.fromarray(photograph), "JPEG")
-    with pytest.raises(images.BadImage, match="damaged or cut short"):
+    with pytest.raises(images.BadImage, match="truncated or corrupt"):
         images.load(data[:-20], LARGE)
 
 

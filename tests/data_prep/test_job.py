@@ -273,7 +273,7 @@ def test_another_datasets_folder_is_refused(folder, dataset):
 def test_shards_of_unknown_origin_are_refused(folder, dataset, tmp_path):
     shutil.copy(shard_files(dataset[0])[0], tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(jobs.PrepError, match="unknown origin; use --overwrite"):
+    with pytest.raises(jobs.PrepError, match="unknown origin; use --overwrite to delete them"):
         jobs.prepare(folder, tmp_path, workers=1)
     assert {name: data for name, data in contents(tmp_path).items() if name in before} == before
 
@@ -295,7 +295,7 @@ def test_bad_images_are_skipped_and_reported(partly_bad, dataset, tmp_path):
     lines = (tmp_path / "out" / "regions-train.skipped.jsonl").read_text().splitlines()
     skipped = {entry["image_id"]: entry["reason"] for entry in map(json.loads, lines)}
     assert list(skipped) == ["cut.jpg", "empty.png", "more/text.jpg", "nowhere.jpg"]
-    assert skipped["cut.jpg"].startswith("damaged or cut short")
+    assert skipped["cut.jpg"].startswith("truncated or corrupt")
     assert skipped["empty.png"] == "empty file"
     assert skipped["more/text.jpg"].startswith("not an image")
     assert skipped["nowhere.jpg"] == "cannot be read: No such file or directory"
@@ -311,7 +311,7 @@ def test_too_many_bad_images_fail_until_they_are_allowed(partly_bad, tmp_path):
     with pytest.raises(jobs.PrepError) as caught:
         jobs.prepare(partly_bad, output, scales=SCALES, shards=3, workers=1, max_bad=0.2)
     message = str(caught.value)
-    assert "of 14" in message and "cut.jpg (damaged" in message and "empty.png (empty file)" in message
+    assert "of 14" in message and "cut.jpg (truncated or corrupt" in message and "empty.png (empty file)" in message
     assert "--max_bad" in message and "\n" not in message
     assert not [path.name for path in output.iterdir() if path.suffix in (".json", ".npy", ".jsonl")]
     # Whether some shards or all of them are finished by then.

@@ -43,7 +43,7 @@ def test_regions_are_summed_for_each_layer(original):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_dataset_cannot_replace_the_images_that_it_is_made_from(dataset, overwrite):
     before = contents(dataset)
-    with pytest.raises(jobs.PrepError, match="is where the images of --tfds are; give another --output"):
+    with pytest.raises(jobs.PrepError, match="holds the images of --tfds; give another --output"):
         jobs.prepare(None, dataset, tfds=f"{dataset}:train", overwrite=overwrite, **OPTIONS)
     assert contents(dataset) == before
 
@@ -51,7 +51,7 @@ def test_a_dataset_cannot_replace_the_images_that_it_is_made_from(dataset, overw
 def test_a_job_that_cannot_begin_deletes_nothing(folder, dataset, tmp_path):
     (tmp_path / "bad.json").write_text("junk")
     before = contents(dataset)
-    with pytest.raises(jobs.PrepError, match="bad.json is no JSON"):
+    with pytest.raises(jobs.PrepError, match="bad.json is not JSON"):
         jobs.prepare(folder, dataset, regions=f"instances:{tmp_path / 'bad.json'}", workers=1, overwrite=True)
     assert contents(dataset) == before
 
@@ -67,7 +67,7 @@ def test_a_finished_dataset_that_lacks_a_file_is_named_and_mended(folder, origin
 
 def test_a_finished_dataset_with_a_short_shard_is_refused(folder, dataset):
     os.truncate(dataset / "regions-train.tfrecord-00001-of-00003", 99)
-    with pytest.raises(jobs.PrepError, match=r"its shards have \d+ bytes in place of \d+; restore it"):
+    with pytest.raises(jobs.PrepError, match=r"its shards have \d+ bytes instead of \d+; restore it"):
         jobs.prepare(folder, dataset, **OPTIONS)
 
 
@@ -75,7 +75,7 @@ def test_a_finished_dataset_with_a_short_shard_is_refused(folder, dataset):
 def test_damaged_metadata_is_one_line_and_can_be_overwritten(folder, original, dataset, content):
     (dataset / "regions-train.json").write_bytes(content)
     for split in ("train", "validation"):
-        with pytest.raises(jobs.PrepError, match="regions-train.json is damaged: restore it, or prepare this split"):
+        with pytest.raises(jobs.PrepError, match="regions-train.json: the metadata .*; restore it from a copy, or run"):
             jobs.prepare(folder, dataset, split=split, **OPTIONS)
     jobs.prepare(folder, dataset, overwrite=True, **OPTIONS)
     assert contents(dataset) == contents(original)
@@ -122,7 +122,7 @@ def test_an_unfinished_job_goes_on_with_the_same_options_and_images_alone(folder
         path = unfinished / ".regions-train.unfinished" / name
         content = path.read_bytes()
         path.write_bytes(content[:9])
-        with pytest.raises(jobs.PrepError, match=rf"{name}.* is damaged.*use --overwrite"):
+        with pytest.raises(jobs.PrepError, match=rf"{name}.* is corrupt.*use --overwrite"):
             jobs.prepare(folder, unfinished, **OPTIONS)
         path.write_bytes(content)
 
@@ -144,7 +144,9 @@ def test_maps_within_the_images_are_refused(folder, tmp_path):
     (images / "panoptic.json").write_text(json.dumps({"images": [], "annotations": []}))
     for kind in ("label_maps:maps", "panoptic:panoptic.json"):
         kind, path = kind.split(":")
-        with pytest.raises(jobs.PrepError, match="lies in the image folder; its maps would be taken for images"):
+        with pytest.raises(
+            jobs.PrepError, match="lies in the image folder; move it, or its maps would be read as images"
+        ):
             jobs.prepare(images, tmp_path / "out", regions=f"{kind}:{images / path}", workers=1)
 
 
@@ -163,6 +165,6 @@ def test_a_second_dataset_that_came_meanwhile_is_refused(folder, original, tmp_p
         return write(shard, advance)
 
     monkeypatch.setattr(shards, "write", write_late)
-    with pytest.raises(jobs.PrepError, match="holds the dataset 'regions' since this job began"):
+    with pytest.raises(jobs.PrepError, match="has received the dataset 'regions' since this job began"):
         jobs.prepare(folder, output, name="other", split="validation", **OPTIONS)
     assert (output / "dataset_info.json").read_bytes() == (original / "dataset_info.json").read_bytes()

@@ -259,27 +259,27 @@ def test_what_is_not_there(store, local, tmp_path):
     for change, message in (
         (
             {"images": "gs://bucket/nothing"},
-            "gs://bucket/nothing is not a folder; give the folder that holds the images",
+            "gs://bucket/nothing is not a folder; give the folder that contains the images",
         ),
         ({"annotations": f"{ROOT}/x.json"}, "x.json cannot be read: No such file or directory; give a COCO annotation"),
         ({"output": f"{ROOT}/instances.json"}, "instances.json is a file; give a folder for the dataset"),
     ):
         with pytest.raises(PrepError, match=message):
             planned("listed", ROOT, **{name: RemotePath(url) for name, url in change.items()})
-    with pytest.raises(PrepError, match="x.json is not there; give a COCO-style annotation file"):
+    with pytest.raises(PrepError, match="x.json is missing; give a COCO-style annotation file"):
         planned("listed", ROOT, regions=f"instances:{ROOT}/x.json")
     for spec in (f"{ROOT}/x-{{0..1}}.tar", f"{ROOT}/x*.tar", "gs://*/x.tar"):
         with pytest.raises(PrepError, match="no such file; give the tar shards as a folder"):
             planned("tars in a folder", ROOT, webdataset=spec)
     for spec, message in (
-        (f"{ROOT}/tfds/photos/1.0.0", "names no dataset and split"),
-        (f"{ROOT}/nothing:train", "is no folder that holds dataset_info.json"),
+        (f"{ROOT}/tfds/photos/1.0.0", "does not name a dataset and a split"),
+        (f"{ROOT}/nothing:train", "is neither a folder that contains dataset_info.json"),
         (f"{ROOT}/tfds/photos/1.0.0:test", "has no split 'test'; its splits are train"),
     ):
         with pytest.raises(PrepError, match=message):
             planned("tfds by folder", ROOT, tfds=spec)
     RemotePath(f"{ROOT}/instances.json").put(local / "images" / "a" / "0.jpg")
-    with pytest.raises(PrepError, match="instances.json is no JSON"):
+    with pytest.raises(PrepError, match="instances.json is not JSON"):
         run("everything", ROOT)
     assert not list(RemotePath(f"{ROOT}/out").iterdir())
 
@@ -288,7 +288,7 @@ def test_array_record_files_are_read_from_local_disks_only(store, local):
     upload(local / "tfds" / "photos" / "1.0.0", ROOT)
     info = RemotePath(f"{ROOT}/dataset_info.json").read_text().replace('"tfrecord"', '"array_record"')
     store().pipe_file(f"{ROOT}/dataset_info.json", info.encode())
-    with pytest.raises(PrepError, match="array_record files are read from local disks only; copy the folder to one"):
+    with pytest.raises(PrepError, match="array_record files are read only from local disks; copy the folder to one"):
         planned("tfds by folder", ROOT, tfds=f"{ROOT}:train")
 
 
@@ -408,7 +408,7 @@ def test_verify_and_show_look_at_objects(store, local, monkeypatch, capsys, tmp_
     shard = RemotePath(f"{ROOT}/out/regions-train.tfrecord-00001-of-00002")
     store().pipe_file(shard.url, shard.read_bytes()[:-1])
     status, out, _ = command(verify, monkeypatch, capsys, f"{ROOT}/out", "--workers=1")
-    assert status == 1 and f"{shard}: record 6 (byte " in out and "cut short" in out
+    assert status == 1 and f"{shard}: record 6 (byte " in out and "truncated" in out
     assert command(verify, monkeypatch, capsys, "gs://bucket/nothing")[0] == 2
 
 
@@ -418,7 +418,7 @@ def test_verify_and_show_look_at_objects(store, local, monkeypatch, capsys, tmp_
         ("gs://bucket/x", "gs:// paths need gcsfs: pip install -e .[gcs]"),
         ("s3://bucket/x", "s3:// paths need s3fs: pip install s3fs"),
         ("az://container/x", "az:// paths need adlfs: pip install adlfs"),
-        ("ftp://host/x", "ftp:// is not known; a path is local or begins with gs://, s3://, az://"),
+        ("ftp://host/x", "ftp:// is not supported; give a local path, or one with gs://, s3://, az://"),
     ],
 )
 def test_what_a_url_needs(monkeypatch, capsys, tmp_path, url, message):

@@ -16,7 +16,7 @@ from data_prep import show, verify
 from data_prep.dataset import records
 from data_prep.errors import PrepError
 from data_prep.sheet import layout, panels, statistics
-from data_prep.sheet.canvas import Page
+from data_prep.sheet.canvas import Canvas
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -177,24 +177,24 @@ def test_any_dataset_has_a_sheet(tmp_path, made, layers):
 
 
 def test_long_text_is_shortened_in_its_middle():
-    page = Page(400, 100)
-    page.text(0, 50, "beginning/" + "x" * 500 + "/end.jpg", 200)
-    page.text(0, 80, "short $a$\n", 200)
-    long, short = (text.get_text() for text in page.figure.texts)
+    canvas = Canvas(400, 100)
+    canvas.text(0, 50, "beginning/" + "x" * 500 + "/end.jpg", 200)
+    canvas.text(0, 80, "short $a$\n", 200)
+    long, short = (text.get_text() for text in canvas.figure.texts)
     assert long.startswith("beginning/x") and "x…x" in long and long.endswith("x/end.jpg")
     assert short == "short $a$\N{REPLACEMENT CHARACTER}"
-    assert all(text.get_window_extent(page.renderer).width <= 200 for text in page.figure.texts)
+    assert all(text.get_window_extent(canvas.renderer).width <= 200 for text in canvas.figure.texts)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": "missing"}, "missing: no such folder; give the folder of a dataset"),
-        ({"folder": "."}, "no dataset here; make one with `python -m data_prep"),
+        ({"folder": "missing"}, "missing: no such folder; create a dataset with `python -m data_prep"),
+        ({"folder": "."}, "no dataset here; create a dataset with `python -m data_prep"),
         ({"split": "validation"}, "no split 'validation' here, only train"),
-        ({"num_images": 0}, "--images=0 --seed=0: at least one image"),
-        ({"seed": -1}, "--images=12 --seed=-1: at least one image and a seed from 0 up"),
-        ({"output": Path("nowhere/sheet.png")}, "nowhere: no such folder; make it, or give another --output"),
+        ({"num_images": 0}, "--images=0 --seed=0: give at least one image"),
+        ({"seed": -1}, "--images=12 --seed=-1: give at least one image and a seed of at least 0"),
+        ({"output": Path("nowhere/sheet.png")}, "nowhere: no such folder; create it, or give another --output"),
         ({"output": Path("sheet.jpg")}, "sheet.jpg: the picture is a PNG; give a file name that ends in .png"),
     ],
 )
@@ -214,17 +214,17 @@ def test_damage_is_named(dataset, tmp_path):
     with pytest.raises(PrepError, match=f"{shard}: record 3 .byte 0.: .*; copy the shard again"):
         show.show(folder)
     (folder / "toy-train.json").unlink()
-    with pytest.raises(PrepError, match="toy-train is unfinished; give its data_prep command again"):
+    with pytest.raises(PrepError, match="toy-train is unfinished; run the same data_prep command again"):
         show.show(folder)
     wrong = whole_datasets.write(tmp_path / "wrong", [[make_record(0, image=b"no image")]])
-    with pytest.raises(PrepError, match="record 0 of toy-train: .*; data_prep.verify tells more"):
+    with pytest.raises(PrepError, match="record 0 of toy-train: .*; data_prep.verify reports more"):
         show.show(wrong)
 
 
 def test_too_tall_a_picture_is_refused(tmp_path, monkeypatch):
     folder = whole_datasets.write(tmp_path / "toy", [[make_record(i, (), 4, 4) for i in range(9)]], layers=())
-    monkeypatch.setattr(layout, "MOST_PIXELS", 600)
-    with pytest.raises(PrepError, match="the picture would have .* pixels, 600 a side at most; fewer --images"):
+    monkeypatch.setattr(layout, "MAX_SIDE", 600)
+    with pytest.raises(PrepError, match="the picture would have .* pixels, but a side has at most 600; lower --images"):
         show.show(folder)
 
 
@@ -242,8 +242,8 @@ def test_the_command(dataset, tmp_path):
     [
         ([], 2, "the following arguments are required: DATASET"),
         (["x", "--images=two"], 2, "invalid int value: 'two'"),
-        (["missing"], 1, "error: missing: no such folder; give the folder of a dataset\n"),
-        (["missing", "--images=0"], 1, "error: --images=0 --seed=0: at least one image"),
+        (["missing"], 1, "error: missing: no such folder; create a dataset with `python -m data_prep"),
+        (["missing", "--images=0"], 1, "error: --images=0 --seed=0: give at least one image"),
     ],
 )
 def test_exit_statuses(arguments, status, message, monkeypatch, capsys):

@@ -85,32 +85,32 @@ def test_an_untouched_dataset_is_sound(sound):
 def flip_data(folder):
     path, offset, length = frame_of(folder, 1)
     flip(path, offset + length // 2)
-    return rf"{path.name}: record 1 \(byte {offset}\): the data is damaged \(crc mismatch\)"
+    return rf"{path.name}: record 1 \(byte {offset}\): the data is corrupt \(crc mismatch\)"
 
 
 def flip_crc(folder):
     path, offset, length = frame_of(folder, 3)
     flip(path, offset + length - 1)
-    return rf"{path.name}: record 3 \(byte 0\): the data is damaged \(crc mismatch\)"
+    return rf"{path.name}: record 3 \(byte 0\): the data is corrupt \(crc mismatch\)"
 
 
 def flip_length(folder):
     path, offset, _ = frame_of(folder, 4)
     flip(path, offset)
-    return rf"{path.name}: record 4 \(byte {offset}\): the length is damaged \(crc mismatch\)"
+    return rf"{path.name}: record 4 \(byte {offset}\): the length is corrupt \(crc mismatch\)"
 
 
 def flip_high_length(folder):
     path, offset, _ = frame_of(folder, 4)
     flip(path, offset + 6)
-    return rf"{path.name}: record 4 \(byte {offset}\): cut short, or its length is damaged: \d+ bytes of \d+"
+    return rf"{path.name}: record 4 \(byte {offset}\): the length is corrupt \(crc mismatch\)"
 
 
 def truncate(folder):
     path, offset, length = frame_of(folder, 4)
     os.truncate(path, offset + length - 7)
     return (
-        rf"{path.name}: record 4 \(byte {offset}\): cut short, or its length is damaged: "
+        rf"{path.name}: record 4 \(byte {offset}\): truncated: "
         f"{length - 7} bytes of {length}; 1 more records should follow it"
     )
 
@@ -118,19 +118,19 @@ def truncate(folder):
 def truncate_header(folder):
     path, offset, _ = frame_of(folder, 5)
     os.truncate(path, offset + 5)
-    return rf"{path.name}: record 5 \(byte {offset}\): cut short, or its length is damaged: 5 bytes of 16"
+    return rf"{path.name}: record 5 \(byte {offset}\): truncated: 5 bytes are less than a frame"
 
 
 def truncate_between(folder):
     path, offset, _ = frame_of(folder, 5)
     os.truncate(path, offset)
-    return f"{path.name}: holds 2 records, not 3 as the metadata and the index would have it"
+    return f"{path.name}: holds 2 records, not 3 as in the metadata and the index"
 
 
 def append_record(folder):
     with (folder / SHARDS[0]).open("ab") as file:
         file.write(tfrecord.frame(records.encode(make_record(9))))
-    return f"{SHARDS[0]}: holds 4 records, not 3 as the metadata and the index would have it"
+    return f"{SHARDS[0]}: holds 4 records, not 3 as in the metadata and the index"
 
 
 def delete_shard(folder):
@@ -155,38 +155,38 @@ def leave_job(folder):
 
 def delete_metadata(folder):
     (folder / "toy-train.json").unlink()
-    return "toy-train.json: missing, so toy-train is unfinished; give its data_prep command again"
+    return "toy-train.json: missing, so toy-train is unfinished; run the same data_prep command again"
 
 
 def unfinished(folder):
     (folder / ".toy-train.unfinished").mkdir()
     (folder / "toy-train.json").unlink()
-    return ".toy-train.unfinished: the job that prepares toy-train has not finished; give the same .* to finish it"
+    return ".toy-train.unfinished: the job that prepares toy-train has not finished; run the same .* to finish it"
 
 
 def cut_metadata(folder):
     (folder / "toy-train.json").write_text('{"name": "toy",')
-    return r"toy-train.json: cannot be read \(Expecting .*\); copy it again"
+    return r"toy-train.json: the metadata cannot be read \(Expecting .*\); restore it from a copy, or run .*"
 
 
 def metadata_without_bytes(folder):
     edit(folder / "toy-train.json", num_bytes=None)
-    return "toy-train.json: num_bytes is None, not a count; copy it again"
+    return "toy-train.json: num_bytes is None, not a count; restore it from a copy, or run .*"
 
 
 def metadata_of_another(folder):
     edit(folder / "toy-train.json", split="test")
-    return "toy-train.json: split is 'test', not 'train' as the file's name says; copy it again"
+    return r"toy-train.json: the metadata cannot be read \(it belongs to the split toy-test\); restore it from a copy.*"
 
 
 def more_layers(folder):
     edit(folder / "toy-train.json", layers=[{"name": name} for name in "abc"])
-    return "toy-train.json: num_regions has 2 counts for 3 layers; copy it again"
+    return "toy-train.json: num_regions has 2 counts for 3 layers; restore it from a copy, or run .*"
 
 
 def same_layers(folder):
     edit(folder / "toy-train.json", layers=[{"name": "a"}, {"name": "a"}])
-    return "toy-train.json: layers of the same name; copy it again"
+    return "toy-train.json: two layers have the same name; restore it from a copy, or run .*"
 
 
 def other_bytes(folder):
@@ -207,7 +207,7 @@ def other_images(folder):
 
 def other_examples(folder):
     edit(folder / "toy-train.json", num_examples=7)
-    return "toy-train.json: num_examples is 7, but shard_lengths add to 6"
+    return "toy-train.json: num_examples is 7, but shard_lengths add up to 6"
 
 
 def delete_index(folder):
@@ -233,7 +233,7 @@ def edit_index(folder, change):
 
 def float_index(folder):
     edit_index(folder, np.float64)
-    return r"toy-train.index.npy: an index is int64 \(records, 3\), not float64 \(6, 3\)"
+    return r"toy-train.index.npy: the index must be int64 \(records, 3\), not float64 \(6, 3\)"
 
 
 def shift_index(folder):
@@ -247,7 +247,7 @@ def shift_index(folder):
 
 def shorten_index(folder):
     edit_index(folder, lambda index: index[:-1])
-    return f"{SHARDS[1]}: holds 3 records, not 2 as the index would have it"
+    return f"{SHARDS[1]}: holds 3 records, not 2 as in the index"
 
 
 def foreign_row(folder):
@@ -284,7 +284,7 @@ def delete_inputs(folder):
 
 def spoil_inputs(folder):
     (folder / "toy-train.inputs.jsonl").write_text("[]\n")
-    return r"toy-train.inputs.jsonl: line 1 is not a list \[name, bytes, time of change\]; copy the file again"
+    return r"toy-train.inputs.jsonl: line 1 is not a list \[name, bytes, modification time\]; copy the file again"
 
 
 def delete_features(folder):
@@ -325,7 +325,7 @@ def another_split_in_info(folder):
 
 def another_name_in_info(folder):
     edit(folder / "dataset_info.json", name="coco")
-    return "dataset_info.json: the dataset's name is 'coco' there, but 'toy' in the files' names"
+    return "dataset_info.json: the dataset's name is 'coco' there, but 'toy' in the file names"
 
 
 # fmt: off
@@ -386,15 +386,15 @@ WRONG = {
         {"image": make_record(0, (), 30, 20).image},
         r"the image is 30x20 \(height x width\), not 42x56 as the record says",
     ),
-    "an image cut short": ({"image": make_record(2).image[:200]}, "the image does not decode: .*"),
-    "no image": ({"image": b""}, "the image does not decode: .*"),
+    "an image cut short": ({"image": make_record(2).image[:200]}, "the image cannot be decoded: .*"),
+    "no image": ({"image": b""}, "the image cannot be decoded: .*"),
     "maps of another size": (
         {"region_layers": (1,), "num_regions": (0,), "packed_regions": pack(blank(41))},
-        "damaged region maps: .*",
+        "corrupt region maps: .*",
     ),
     "maps that are no zlib": (
         {"region_layers": (1,), "num_regions": (0,), "packed_regions": b"zlib"},
-        "damaged region maps: .*",
+        "corrupt region maps: .*",
     ),
     "descending layers": (
         {"region_layers": (1, 0), "num_regions": (0, 0), "packed_regions": pack(blank(), blank())},
@@ -408,8 +408,8 @@ WRONG = {
         {"region_layers": (0, 1), "num_regions": (0,), "packed_regions": pack(blank(), blank())},
         "num_regions has 1 counts for 2 label maps",
     ),
-    "a label too high": ({"label": 2}, "label 2 is not -1 and none of the dataset's 2 classes"),
-    "a label too low": ({"label": -2}, "label -2 is not -1 and none of the dataset's 2 classes"),
+    "a label too high": ({"label": 2}, "label 2 is neither -1 nor one of the dataset's 2 classes"),
+    "a label too low": ({"label": -2}, "label -2 is neither -1 nor one of the dataset's 2 classes"),
 }
 
 
@@ -468,8 +468,8 @@ def test_two_shards_that_changed_places(tmp_path):
     (folder / SHARDS[1]).rename(folder / SHARDS[0])
     (folder / "other").rename(folder / SHARDS[1])
     assert problems(folder) == [
-        f"{SHARDS[0]}: holds 2 records, not 3 as the metadata and the index would have it",
-        f"{SHARDS[1]}: holds 3 records, not 2 as the metadata and the index would have it",
+        f"{SHARDS[0]}: holds 2 records, not 3 as in the metadata and the index",
+        f"{SHARDS[1]}: holds 3 records, not 2 as in the metadata and the index",
     ]
 
 
@@ -489,8 +489,8 @@ def test_other_shard_lengths(dataset):
     edit(dataset / "toy-train.json", shard_lengths=[2, 4])
     assert problems(dataset) == [
         "dataset_info.json: split 'train': shardLengths differ from shard_lengths in toy-train.json",
-        f"{SHARDS[0]}: holds 3 records, not 2 as the metadata would have it",
-        f"{SHARDS[1]}: holds 3 records, not 4 as the metadata would have it",
+        f"{SHARDS[0]}: holds 3 records, not 2 as in the metadata",
+        f"{SHARDS[1]}: holds 3 records, not 4 as in the metadata",
     ]
 
 
@@ -513,7 +513,7 @@ def test_without_an_index_a_shard_is_read_up_to_the_break(dataset):
     (dataset / "toy-train.index.npy").unlink()
     lines = problems(dataset)
     assert len(lines) == 2
-    assert lines[1].endswith("the data is damaged (crc mismatch); what follows in the shard was not checked")
+    assert lines[1].endswith("the data is corrupt (crc mismatch); the rest of the shard was not checked")
 
 
 def test_many_problems_of_a_shard_are_counted(tmp_path):
@@ -556,8 +556,8 @@ def test_other_files_are_nobodys_business(dataset):
 def test_no_dataset_and_no_split(dataset, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, split, message in (
-        (tmp_path / "missing", None, "missing: no such folder; give the folder of a dataset"),
-        (tmp_path / "empty", None, "empty: no dataset here; make one with"),
+        (tmp_path / "missing", None, "missing: no such folder; create a dataset with `python -m data_prep"),
+        (tmp_path / "empty", None, "empty: no dataset here; create a dataset with"),
         (dataset, "test", "no split 'test' here, only train"),
     ):
         with pytest.raises(PrepError, match=message):
@@ -599,7 +599,7 @@ def test_the_command_says_what_is_broken(dataset, monkeypatch, capsys):
         ([], "the following arguments are required: DATASET"),
         (["x", "--workers=0"], "'0' is not a number of processes, 1 or more"),
         (["x", "--split"], "argument --split: expected one argument"),
-        (["missing"], "error: missing: no such folder; give the folder of a dataset"),
+        (["missing"], "error: missing: no such folder; create a dataset with `python -m data_prep"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2(arguments, message, monkeypatch, capsys):

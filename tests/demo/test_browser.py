@@ -54,7 +54,7 @@ class Server:
             env=os.environ | {"TMPDIR": str(temporary), "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""},
         )
         line = self.process.stdout.readline()
-        assert line == f"{self.url}  (Ctrl-C ends it)\n", line + self.process.stdout.read()
+        assert line == f"{self.url}  (press Ctrl-C to stop)\n", line + self.process.stdout.read()
 
     def stop(self) -> tuple[int, str]:
         """Exit status and the rest of the output after Ctrl-C."""
@@ -111,11 +111,11 @@ def picture(page, title: str) -> str:
 
 
 def test_marks_complete_a_region(page):
-    titles = ("Completed region", "Region found by colours", "What the model sees")
+    titles = ("Completed region", "Region found by colour", "What the model sees")
     before = [picture(page, title) for title in titles]
     patch(page, 5).click()
     says(page, "1 inside, 0 outside. Completed in")
-    assert re.search(r"IoU [01]\.\d\d with the region found by colours", page.locator(".status").inner_text())
+    assert re.search(r"IoU [01]\.\d\d with the region found by colour", page.locator(".status").inner_text())
     assert all(picture(page, title) != old for title, old in zip(titles, before, strict=True))
     assert patch(page, 5).get_attribute("aria-label") == "row 2, column 2: inside"
 
@@ -130,7 +130,7 @@ def test_marks_complete_a_region(page):
     assert patch(page, 10).get_attribute("aria-pressed") == "false"
 
     completed = picture(page, "Completed region")
-    page.get_by_label("number input for Hidden share").fill("0")
+    page.get_by_label("number input for Mask ratio").fill("0")
     page.get_by_text("100% of the photograph").wait_for()
     assert picture(page, "Completed region") != completed
     page.get_by_role("button", name="Clear marks").click()
@@ -170,7 +170,7 @@ def test_photographs_are_chosen_and_uploaded(page, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("This is no picture.")
     page.locator("input[type=file]").set_input_files(text)
-    page.get_by_text("This file cannot be shown: not an image, or of an unknown format.").wait_for()
+    page.get_by_text("This file cannot be read: not an image, or of an unknown format.").wait_for()
     assert board() == chosen
     patch(page, 6).click()
     says(page, "2 inside, 0 outside.")

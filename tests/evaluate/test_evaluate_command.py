@@ -62,7 +62,7 @@ def test_afterwards_the_same_is_found_and_takes_the_place_of_what_was(run, label
     before = evaluations(run)
     arguments = [f"--checkpoint={run}", f"--data={labelled}", "--region_layers=label_maps"]
     command.main([*arguments, "--task=knn"])
-    assert f"knn of step 4 is in {run / 'evaluation.json'}" in capsys.readouterr().out
+    assert f"knn results of step 4 saved to {run / 'evaluation.json'}" in capsys.readouterr().out
     after = evaluations(run)
     assert len(after) == len(before)
     assert after[-1] == next(one for one in before if (one["step"], one["task"]) == (4, "knn"))
@@ -105,7 +105,10 @@ def test_help_tells_a_task_s_options(capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evaluate.tasks": "knn,neighbours"}, "evaluate.tasks has neighbours; there are completion, knn"),
+        (
+            {"evaluate.tasks": "knn,neighbours"},
+            "evaluate.tasks: unknown task neighbours; the tasks are completion, knn",
+        ),
         ({"evaluate.every": -1}, "evaluate.every is -1"),
         ({"evaluate.tasks": ""}, "evaluate.tasks is empty"),
         ({"model.objective": "mae"}, 'the "mae" objective has no region branch'),
@@ -119,5 +122,5 @@ def test_recipes_that_cannot_work(labelled, tmp_path, changes, message):
 
 def test_a_file_that_holds_no_evaluations(tmp_path):
     (tmp_path / "evaluation.json").write_text("[]")
-    with pytest.raises(ValueError, match="holds no evaluations; move it away"):
+    with pytest.raises(ValueError, match="has no list of evaluations; move or delete the file"):
         results.read(tmp_path / "evaluation.json")

@@ -28,12 +28,12 @@ def dense(labelled):
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_pooled_features_are_those_of_the_model(data, pool):
-    features, labels = pooled_features(toy_model(), data.held, pool, silent)
-    images = np.stack([_center(data.held, record) for record in range(len(data.held))])
+    features, labels = pooled_features(toy_model(), data.held_out, pool, silent)
+    images = np.stack([_center(data.held_out, record) for record in range(len(data.held_out))])
     tokens = rmae_jax.features(toy_model(), images)
     expected = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(axis=1)
     assert np.allclose(features, expected, atol=1e-5)
-    assert labels.tolist() == [data.held[record].label for record in range(len(labels))]
+    assert labels.tolist() == [data.held_out[record].label for record in range(len(labels))]
 
 
 def _center(source, record):
@@ -60,9 +60,9 @@ def test_colours_are_told_apart(data):
 
 
 def test_a_linear_probe_is_as_good_as_logistic_regression(data):
-    train, held = (pooled_features(toy_model(), source, "mean", silent) for source in (data.train, data.held))
+    train, held_out = (pooled_features(toy_model(), source, "mean", silent) for source in (data.train, data.held_out))
     scale = train[0].std(axis=0)
-    reference = LogisticRegression(max_iter=500).fit(train[0] / scale, train[1]).score(held[0] / scale, held[1])
+    reference = LogisticRegression(max_iter=500).fit(train[0] / scale, train[1]).score(held_out[0] / scale, held_out[1])
     found = LinearProbe(epochs=60.0, warmup_epochs=5.0, batch_size=12, base_lr=100.0, pool="mean")(toy_model(), data)
     assert reference > 0.9
     assert found["top1"] >= reference - 0.1
@@ -85,9 +85,9 @@ def test_logits_lie_as_pytorch_lays_them():
 
 def test_what_is_missing_is_said(data, photographs_without):
     without = TFRecordSource(photographs_without)
-    with pytest.raises(DatasetError, match="does not say the class of each pixel; prepare it with --regions=semantic"):
+    with pytest.raises(DatasetError, match="has no pixel classes; prepare it with --regions=semantic"):
         SegmentationProbe()(toy_model(), EvaluationData(without, without))
-    with pytest.raises(DatasetError, match="no class is known; prepare the photographs of class folders with --cla"):
+    with pytest.raises(DatasetError, match="no class is stored; prepare the dataset from class folders with --classes"):
         Knn()(toy_model(), EvaluationData(without, without))
     with pytest.raises(ValueError, match="pool is 'max'; it must be one of cls, mean"):
         Knn(pool="max")(toy_model(), data)

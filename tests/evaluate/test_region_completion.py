@@ -13,17 +13,17 @@ from rmae_jax.model import Mask, normalize
 
 
 @pytest.fixture(scope="module")
-def held(labelled):
+def held_out(labelled):
     return TFRecordSource(labelled, "validation", ["label_maps"])
 
 
-def test_scores_are_those_of_a_plain_loop(held):
+def test_scores_are_those_of_a_plain_loop(held_out):
     """One region a photograph, so that nothing is drawn but the order of the patches."""
-    results, model = CompletionTask()(toy_model(), EvaluationData(held, held, seed=3)), toy_model()
+    results, model = CompletionTask()(toy_model(), EvaluationData(held_out, held_out, seed=3)), toy_model()
     for ratio in VISIBLE_RATIOS:
         ious = {"model": [], "nearest": [], "constant": []}
-        for record in range(len(held)):
-            image, layers = center_view(*decode(held, record, True), 32)
+        for record in range(len(held_out)):
+            image, layers = center_view(*decode(held_out, record, True), 32)
             truth = layers[0] == 1
             order = np.random.default_rng((3, record)).permutation(16).astype(np.int32)
             mask = Mask(jnp.asarray(order[None]), max(1, round(ratio * 16)))
@@ -51,22 +51,26 @@ def test_scores_are_those_of_a_plain_loop(held):
             assert found[f"{name}_iou"] == pytest.approx(np.mean(expected), abs=0.05 if name == "nearest" else 1e-6)
 
 
-def test_more_patches_make_the_nearest_one_better(held):
-    results = CompletionTask()(toy_model(), EvaluationData(held, held))
+def test_more_patches_make_the_nearest_one_better(held_out):
+    results = CompletionTask()(toy_model(), EvaluationData(held_out, held_out))
     scores = [results[f"{ratio:.0%}"]["nearest_iou"] for ratio in VISIBLE_RATIOS]
     assert scores[0] < scores[-1]
-    assert CompletionTask(limit=4)(toy_model(), EvaluationData(held, held))["50%"]["num_regions"] <= 4
+    assert CompletionTask(limit=4)(toy_model(), EvaluationData(held_out, held_out))["50%"]["num_regions"] <= 4
 
 
-def test_variants_are_asked_alike(held, monkeypatch):
+def test_variants_are_asked_alike(held_out, monkeypatch):
     monkeypatch.setattr(completion, "VISIBLE_RATIOS", (0.25,))
     for changes in ({"region_variant": "channel"}, {"objective": "rae"}):
-        assert 0 <= CompletionTask(limit=3)(toy_model(**changes), EvaluationData(held, held))["25%"]["model_iou"] <= 1
+        assert (
+            0
+            <= CompletionTask(limit=3)(toy_model(**changes), EvaluationData(held_out, held_out))["25%"]["model_iou"]
+            <= 1
+        )
 
 
-def test_models_and_data_without_regions(held, photographs_without):
+def test_models_and_data_without_regions(held_out, photographs_without):
     with pytest.raises(ValueError, match='the "mae" objective has none'):
-        CompletionTask()(toy_model(objective="mae"), EvaluationData(held, held))
+        CompletionTask()(toy_model(objective="mae"), EvaluationData(held_out, held_out))
     without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="split 'train' has no region maps"):
         CompletionTask()(toy_model(), EvaluationData(without, without))

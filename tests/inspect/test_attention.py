@@ -78,7 +78,7 @@ def test_maps_of_a_wide_image(model, photographs):
 
 def test_what_is_not_there_is_named(model, photographs):
     image = photographs[1].image
-    with pytest.raises(ValueError, match="no block 3: the encoder has 3, 0 to 2, or -3 to -1"):
+    with pytest.raises(ValueError, match="no block 3: the encoder has 3 blocks, 0 to 2 or, from the end, -3 to -1"):
         attention_weights(model, image, block=3)
-    with pytest.raises(ValueError, match="no token 17: the image has 17"):
+    with pytest.raises(ValueError, match="no token 17: the image has 17 tokens, cls and its patches"):
         attention_weights(model, image, token=17)

@@ -55,7 +55,7 @@ def test_colours_do_not_depend_on_the_order_of_the_images():
     assert [one.shape for one in colours] == [(3, 4, 3), (3, 5, 3), (3, 6, 3)]
     assert all(one.min() >= 0 and one.max() <= 1 for one in colours)
     assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(colours, pca_colours(PATCHES[::-1])[::-1], strict=True))
-    with pytest.raises(ValueError, match="too few images for PCA: 3 patches in all, and 4 are needed"):
+    with pytest.raises(ValueError, match="too few images for PCA: 3 patches in total, at least 4 are needed"):
         pca_colours([PATCHES[0][:1, :3]])
 
 

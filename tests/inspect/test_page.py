@@ -13,7 +13,7 @@ from toy import randomised
 
 from rmae_jax.inspect.__main__ import main
 from rmae_jax.inspect.html_page import render
-from rmae_jax.inspect.sections import Page
+from rmae_jax.inspect.sections import PageSections
 from rmae_jax.photographs import Photograph
 
 TITLES = [
@@ -43,7 +43,7 @@ def check(page: str, num_pictures: int) -> None:
 
 def made(model, photographs, **changes) -> list:
     options = {"mask_ratio": None, "seed": 0, "block": -1, "report": lambda done, total: None} | changes
-    return Page(model, photographs, **options).sections()
+    return PageSections(model, photographs, **options).sections()
 
 
 def test_the_command_writes_one_file(run, folder, tmp_path, capsys):
@@ -56,20 +56,20 @@ def test_the_command_writes_one_file(run, folder, tmp_path, capsys):
     check(page, 1 + 8 * 3)
     for said in ("What small has learned", "positions are interpolated", '"num_regions": 3', "own mean and contrast"):
         assert said in page.replace("&quot;", '"'), said
-    with pytest.raises(SystemExit, match="index.html is there already; --overwrite replaces it"):
+    with pytest.raises(SystemExit, match="index.html already exists; replace it with --overwrite"):
         main(arguments)
 
 
 @pytest.mark.parametrize(
     ("objective", "absent"), [("mae", {"Region completion", "Region queries"}), ("rae", {"Reconstruction"})]
 )
-def test_what_an_objective_does_not_have_is_left_out_with_a_line(photographs, objective, absent):
+def test_what_an_objective_does_not_have_is_left_out_with_a_line(photographs, objective, omitted):
     sections = made(randomised(objective=objective), photographs[1:2])
     assert [one.title for one in sections] == TITLES
     alone = {"Nearest photographs", "Nearest patches"}
     for section in sections:
-        left_out = section.title in absent | alone
-        assert bool(section.pictures) != left_out and bool(section.absent) == left_out
+        left_out = section.title in omitted | alone
+        assert bool(section.pictures) != left_out and bool(section.omitted) == left_out
     check(render("x", [("a", "<b>")], "{}", sections), sum(len(one.pictures) for one in sections))
 
 
@@ -77,7 +77,7 @@ def test_a_photograph_without_regions_is_named(photographs):
     gray = Photograph("<gray>.png", np.full((32, 32, 3), 128, np.uint8), np.ones((3, 32, 32), np.uint16))
     sections = made(randomised(), [gray, photographs[1]])
     assert all(
-        one.absent == ["<gray>.png: no regions of 1 to 90 % of the picture."] for one in (sections[1], sections[5])
+        one.omitted == ["<gray>.png: no regions cover 1 to 90 % of the picture."] for one in (sections[1], sections[5])
     )
     page = render("x", [], "{}", sections)
     assert "&lt;gray&gt;.png" in page and "<gray>" not in page
@@ -100,12 +100,12 @@ def odd(tmp_path):
         ("text.png", [], "text.png: not an image, or of an unknown format"),
         ("none.png", [], "none.png: no such file or folder"),
         ("empty", [], "empty: no images in this folder"),
-        ("many", [], "37 images; at most 36 are looked at together, name fewer"),
+        ("many", [], "37 images; the limit is 36, select fewer"),
         ("", ["--image_size=30"], "image size 30 is not a multiple of the patch size 8; 32 is"),
         ("", ["--image_size=800"], "image size 800 may give 20000 patches; at most 4096"),
         ("", ["--mask_ratio=1"], "mask ratio 1.0 leaves 0 of 24 patches visible"),
-        ("", ["--block=2"], "no block 2: the encoder has 2"),
-        ("", ["--checkpoint=empty"], "empty is not a run's folder: it has no config.json"),
+        ("", ["--block=2"], "no block 2: the encoder has 2 blocks, 0 to 1 or, from the end, -2 to -1"),
+        ("", ["--checkpoint=empty"], "empty is not a run folder: it has no config.json"),
     ],
 )
 def test_errors_are_one_line(run, folder, odd, monkeypatch, images, options, said):

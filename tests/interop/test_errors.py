@@ -35,21 +35,24 @@ def recipe(toy, **changes) -> ml_collections.ConfigDict:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 64}, r"another model \(model.width is 64, theirs 48\): of another shape are .*instead of"),
-        ({"patch_size": 16}, r"model.patch_size is 16, theirs 8.*patch_embed.proj.weight \(48, 3, 8, 8\) instead of"),
-        ({"depth": 2}, r"model.depth is 2, theirs 3\): unexpected are blocks.2.attn.proj.bias.* and 6 more"),
-        ({"depth": 4}, r"model.depth is 4, theirs 3\): missing are blocks.3.norm1.weight"),
-        ({"decoder_width": 16}, "model.decoder_width is 16, theirs 32"),
-        ({"decoder_depth": 1}, "model.decoder_depth is 1, theirs 2"),
-        ({"neck_depth": 8}, "model.neck_depth is 8, theirs 2"),
-        ({"region_width": 32, "region_decoder_depth": 2}, "model.region_width is 32, theirs 16; .*decoder_depth is 2"),
-        ({"region_variant": "batch"}, "hold the region branch of variant 'length', not 'batch'"),
+        ({"width": 64}, r"another model \(model.width is 64, but 48 in the weights\); wrong shapes: .*instead of"),
+        (
+            {"patch_size": 16},
+            r"model.patch_size is 16, but 8 in the weights.*patch_embed.proj.weight \(48, 3, 8, 8\) instead of",
+        ),
+        ({"depth": 2}, r"model.depth is 2, but 3 in the weights\); unexpected: blocks.2.attn.proj.bias.* and 6 more"),
+        ({"depth": 4}, r"model.depth is 4, but 3 in the weights\); missing: blocks.3.norm1.weight"),
+        ({"decoder_width": 16}, "model.decoder_width is 16, but 32 in the weights"),
+        ({"decoder_depth": 1}, "model.decoder_depth is 1, but 2 in the weights"),
+        ({"neck_depth": 8}, "model.neck_depth is 8, but 2 in the weights"),
+        ({"region_width": 32, "region_decoder_depth": 2}, "model.region_width is 32, but 16 in .*decoder_depth is 2"),
+        ({"region_variant": "batch"}, "hold a region branch of variant 'length' only, not 'batch'"),
         ({"feeding_direction": "both"}, "the model's feeding_direction is 'both'"),
         (
             {"objective": "mae"},
-            "there is a region branch, for which objective 'mae' has no place: region_cross_pos_embed",
+            "the weights contain a region branch, which objective 'mae' does not have: region_cross_pos_embed",
         ),
-        ({"objective": "rae"}, "there is a pixel decoder, for which objective 'rae' has no place"),
+        ({"objective": "rae"}, "the weights contain a pixel decoder, which objective 'rae' does not have"),
     ],
 )
 def test_another_model(toy, state, changes, message):
@@ -59,7 +62,7 @@ def test_another_model(toy, state, changes, message):
 def test_missing_and_unexpected_names_are_listed(toy, state):
     del state["blocks.1.attn.qkv.bias"], state["region_pred.1.weight"]
     state["head.weight"] = np.zeros((1000, 48), np.float32)
-    missing = r"missing are blocks.1.attn.qkv.bias, region_pred.1.weight; unexpected are head.weight"
+    missing = r"missing: blocks.1.attn.qkv.bias, region_pred.1.weight; unexpected: head.weight"
     refused(state, toy.config, f"^{missing}$")
 
 
@@ -74,17 +77,17 @@ def test_no_weights_of_a_vit(toy):
     refused(
         {"conv1.weight": np.zeros((64, 3, 7, 7))},
         toy.config,
-        "layout of R-MAE, MAE, timm or .*; there are conv1.weight",
+        "layout of R-MAE, MAE, timm or .*; tensors found: conv1.weight",
     )
-    refused({}, toy.config, "there are none")
-    refused({"cls_token": "text"}, toy.config, "cls_token is not an array of floating-point numbers but of <U4")
+    refused({}, toy.config, "tensors found: none")
+    refused({"cls_token": "text"}, toy.config, "cls_token is not a floating-point array; its type is <U4")
 
 
 def test_query_without_key(toy):
     state = interop.to_torch(toy.model, "transformers")
     name = "vit.encoder.layer.0.attention.attention.key.weight"
     shapes = r"'query': \(48, 48\), 'key': \(48,\)"
-    refused(state | {name: state[name][0]}, toy.config, f"blocks.0.attn.qkv.weight would be of parts .*{shapes}")
+    refused(state | {name: state[name][0]}, toy.config, f"blocks.0.attn.qkv.weight cannot be joined .*{shapes}")
     del state[name]
     refused(state, toy.config, "blocks.0.attn.qkv.weight lacks key")
 
@@ -103,16 +106,16 @@ def test_position_tables_of_another_kind(toy, state):
     refused(learned, toy.config, "pos_embed is not MAE's fixed sine-cosine table.*learned position tables")
     rows_first = state | {"decoder_pos_embed": np.roll(state["decoder_pos_embed"], 16, axis=2)}
     refused(rows_first, toy.config, "decoder_pos_embed encodes rows in its first half")
-    for value, message in ((0, "is zero, as in models that transformers 5"), (np.nan, "is not MAE's")):
+    for value, message in ((0, "is all zeros, as in models initialised by transformers 5"), (np.nan, "is not MAE's")):
         refused(state | {"pos_embed": np.full_like(learned["pos_embed"], value)}, toy.config, f"pos_embed {message}")
     without_cls = state | {"pos_embed": state["pos_embed"][:, 1:]}
-    refused(without_cls, toy.config, r"pos_embed is \(1, 16, 48\), not a position table of cls and a square grid")
+    refused(without_cls, toy.config, r"pos_embed is \(1, 16, 48\), which is no position table of cls and a square grid")
     with_cls = state | {"pos_embed": state["pos_embed"] + np.eye(17)[:1].T[None].astype(np.float32)}
     refused(with_cls, toy.config, "pos_embed is not MAE's")
     wide = state | {"pos_embed": table(64, 4)}
-    refused(wide, toy.config, r"of another shape are pos_embed \(1, 17, 64\) instead of \(1, 17, 48\)")
+    refused(wide, toy.config, r"wrong shapes: pos_embed \(1, 17, 64\) instead of \(1, 17, 48\)")
     mixed = state | {"pos_embed": table(48, 7)}
-    refused(mixed, toy.config, "the position tables are of different grids: .*'pos_embed': 7, 'decoder_pos_embed': 4")
+    refused(mixed, toy.config, "the position tables have different grids: .*'pos_embed': 7, 'decoder_pos_embed': 4")
 
 
 def table(width: int, side: int) -> np.ndarray:
@@ -141,7 +144,7 @@ def test_tables_of_another_image_size_are_interpolated(toy, state):
 def test_a_scale_of_positions_given_by_hand_is_never_replaced(toy, state):
     scaled = interop.to_torch(interop.from_torch(state, recipe(toy, image_size=64)))
     for weights in (state, scaled):
-        refused(weights, recipe(toy, image_size=64, position_scale=0.7), "position_scale is 0.7, but .* make it 0.5")
+        refused(weights, recipe(toy, image_size=64, position_scale=0.7), "position_scale is 0.7, but .* imply 0.5")
 
 
 @pytest.mark.parametrize("side", [5, 6, 7, 8])

@@ -55,9 +55,9 @@ def test_half_precision_files(toy, tmp_path):
     [
         ("mae", "weights", "ends in .safetensors or .pth"),
         ("mae", "weights.onnx", "ends in .safetensors or .pth"),
-        ("transformers", "weights.safetensors", "transformers reads a folder"),
-        ("timm", "there.pth", "there.pth is there already; .*--overwrite"),
-        ("transformers", "folder", "folder is there already"),
+        ("transformers", "weights.safetensors", "format transformers writes a folder"),
+        ("timm", "there.pth", "there.pth already exists; .*--overwrite"),
+        ("transformers", "folder", "folder already exists"),
     ],
 )
 def test_outputs_that_are_refused(toy, tmp_path, format, name, message):
@@ -108,7 +108,7 @@ class Malicious:
 def test_reading_never_runs_what_is_in_a_file(tmp_path, suffix, save):
     path = tmp_path / f"weights{suffix}"
     save({"model": {"norm.bias": torch.zeros(3)}, "extra": Malicious(tmp_path / "harm")}, path)
-    with pytest.raises(interop.InteropError, match=r"weights.*: holds more than tensors \([\w.]+\)"):
+    with pytest.raises(interop.InteropError, match=r"weights.*: contains more than tensors \([\w.]+\)"):
         interop.read(path)
     assert not (tmp_path / "harm").exists()
 
@@ -117,7 +117,7 @@ def test_a_training_checkpoint_of_mae_is_explained(tmp_path):
     path = tmp_path / "checkpoint-799.pth"
     torch.save({"model": {"norm.bias": torch.zeros(3)}, "args": argparse.Namespace(lr=1.0)}, path)
     with pytest.raises(
-        interop.InteropError, match=r"holds more than tensors \(argparse.Namespace\).*save its state dict alone"
+        interop.InteropError, match=r"contains more than tensors \(argparse.Namespace\).*save only its state dict"
     ):
         interop.read(path)
 
@@ -146,13 +146,13 @@ def test_old_files_of_pytorch_are_read_and_named_wherever_they_end(tmp_path):
     assert np.array_equal(interop.read(path)["norm.bias"], np.ones(3))
     for end in range(len(whole)):  # an end within the name of a type looks like another type
         path.write_bytes(whole[:end])
-        with pytest.raises(interop.InteropError, match="old.pth: (not a complete|holds more than tensors)"):
+        with pytest.raises(interop.InteropError, match="old.pth: (not a complete|contains more than tensors)"):
             interop.read(path)
 
 
 def test_numbers_that_numpy_does_not_have(tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(3).to(torch.float8_e4m3fn)}, tmp_path / "small.safetensors")
-    with pytest.raises(interop.InteropError, match="small.safetensors: holds numbers of a type"):
+    with pytest.raises(interop.InteropError, match="small.safetensors: contains a number type"):
         interop.read(tmp_path / "small.safetensors")
 
 
@@ -160,11 +160,11 @@ def test_numbers_that_numpy_does_not_have(tmp_path):
     ("name", "message"),
     [
         ("missing.pth", "missing.pth: no such file"),
-        ("list.pth", "list.pth: holds a list, not a state dict"),
-        ("numbers.pth", "numbers.pth: not a state dict; epoch are no tensors"),
-        ("weights.npz", "weights.npz: weights are read from .safetensors, .pth"),
-        ("folder", "folder: no model.safetensors in this folder; give the file"),
-        ("run", "run: a run's folder; export its weights first: python -m rmae_jax.export --checkpoint=.*run"),
+        ("list.pth", "list.pth: contains a list, not a state dict"),
+        ("numbers.pth", "numbers.pth: not a state dict; entries that are not tensors: epoch"),
+        ("weights.npz", "weights.npz: unsupported file type; use .safetensors, .pth"),
+        ("folder", "folder: no model.safetensors in this folder; give the path of the weights file"),
+        ("run", "run: this is a run folder; export its weights first: python -m rmae_jax.export --checkpoint=.*run"),
     ],
 )
 def test_files_that_hold_no_state_dict(tmp_path, name, message):

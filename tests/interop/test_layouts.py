@@ -105,19 +105,21 @@ def test_stacks_and_the_last_block_keep_their_order(toy):
 @pytest.mark.parametrize("format", ["rmae", "mae", "transformers"])
 @pytest.mark.parametrize("changes", [{"feeding_direction": "both"}, {"feeding_direction": "region_to_pixel"}])
 def test_a_feeding_direction_that_the_layouts_have_no_place_for(format, changes):
-    with pytest.raises(interop.InteropError, match="feeding_direction is .*format timm holds the encoder alone"):
+    with pytest.raises(interop.InteropError, match="feeding_direction is .*format timm holds only the encoder"):
         interop.to_torch(make_toy(**changes).model, format)
 
 
 @pytest.mark.parametrize("variant", ["batch", "channel"])
 def test_a_variant_that_the_layouts_have_no_place_for(variant):
     model = make_toy(region_variant=variant).model
-    with pytest.raises(interop.InteropError, match=f"not '{variant}'; formats mae, timm and transformers leave it out"):
+    with pytest.raises(interop.InteropError, match=f"not '{variant}'; formats mae, timm and transformers omit"):
         interop.to_torch(model, "rmae")
     assert interop.to_torch(model, "mae")
 
 
 def test_an_unknown_format(toy):
     assert list(export.FORMATS) == list(interop.FORMATS)
-    with pytest.raises(interop.InteropError, match="no format 'keras'; there are rmae, mae, timm, transformers"):
+    with pytest.raises(
+        interop.InteropError, match="unknown format 'keras'; choose one of rmae, mae, timm, transformers"
+    ):
         interop.to_torch(toy.model, "keras")

@@ -189,7 +189,7 @@ def test_presets_have_the_published_number_of_parameters(size, millions):
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ValueError, match="no ViT of size 'XL'"):
+    with pytest.raises(ValueError, match="unknown ViT size 'XL'; choose one of Ti, S, B, L, H"):
         vit_sizes.encoder("XL")
 
 

@@ -58,7 +58,7 @@ def test_each_region_of_the_batch_variant_is_completed_as_if_it_were_alone(image
 
 
 def test_the_channel_variant_takes_the_number_of_regions_that_it_was_built_for(images, regions, mask):
-    with pytest.raises(ValueError, match="reads 5 regions of an image at once, not 3"):
+    with pytest.raises(ValueError, match="needs a multiple of 5 regions per image, not 3"):
         forward(toy_model(region_variant="channel"), images, regions[:, :3], mask)
 
 

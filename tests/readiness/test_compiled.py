@@ -116,7 +116,7 @@ def test_the_table_is_printed_and_saved(compiled):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--topology=v9:2x2"], "error: topology 'v9:2x2' is not known; it is CHIP:SHAPE"),
+        (["--topology=v9:2x2"], "error: topology 'v9:2x2' is unknown; give CHIP:SHAPE"),
         (["--topology=v5e:2x2", "--config.batch_size=10"], "error: batch_size 10 is not divisible by the 4 devices"),
     ],
 )
@@ -147,14 +147,14 @@ def test_blocks_are_unrolled_where_memory_is_not_short():
     program = """
 from configs import rmae_b
 from rmae_jax.readiness import topologies
-from rmae_jax.readiness.compiled_step import abstract_batch, on_chip
+from rmae_jax.readiness.compiled_step import abstract_batch, for_accelerator
 from rmae_jax.training.recipe import Durations
 from rmae_jax.training.mesh import training_mesh
 from rmae_jax.training.optimizer import adamw
 from rmae_jax.training.step import abstract_state, train_step
 devices = topologies.devices(topologies.parse("v5e:2x2"))
 for changes, loops in (({}, 0), ({"remat": "full"}, 4), ({"mesh.fsdp": 4}, 4), ({"blocks": "scanned"}, 4)):
-    config = on_chip(rmae_b.get_config())
+    config = for_accelerator(rmae_b.get_config())
     config.update_from_flattened_dict({"batch_size": 16} | changes)
     mesh, optimizer = training_mesh(config, devices), adamw(config, Durations(9, 1))
     state, batch = abstract_state(config, optimizer, mesh), abstract_batch(config, mesh)

@@ -7,7 +7,7 @@ import pytest
 from toy import toy_config
 
 from configs import rmae_b
-from rmae_jax.readiness.compiled_step import abstract_batch, on_chip
+from rmae_jax.readiness.compiled_step import abstract_batch, for_accelerator
 from rmae_jax.readiness.flops import product_flops
 from rmae_jax.training.mesh import training_mesh
 from rmae_jax.training.optimizer import adamw
@@ -88,6 +88,6 @@ def test_a_loop_with_the_kernel_makes_projections_twice():
 
 def test_dtypes_are_the_chips_own():
     config = rmae_b.get_config()
-    assert on_chip(config).model.dtype == "bfloat16"
+    assert for_accelerator(config).model.dtype == "bfloat16"
     config.model.dtype = "float32"
-    assert on_chip(config).model.dtype == "float32"
+    assert for_accelerator(config).model.dtype == "float32"

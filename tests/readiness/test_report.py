@@ -91,20 +91,20 @@ def test_what_is_tried_until_a_step_fits():
 
 
 def test_fit_goes_on_until_a_step_fits():
-    asked = [topologies.parse("v5e:4x4"), topologies.parse("v5e:16x16")]
+    requested = [topologies.parse("v5e:4x4"), topologies.parse("v5e:16x16")]
     tried = []
 
     def measure(config, topology):
         tried.append((topology.name, config["remat"], config["accumulation_steps"]))
         return FITS if topology.num_chips == 256 or config["accumulation_steps"] == 4 else TOO_LARGE
 
-    rows = list(compare.rows(recipe(), asked, 118_287, fit=True, measure=measure))
+    rows = list(compare.rows(recipe(), requested, 118_287, fit=True, measure=measure))
     small = [("v5e:4x4", "none", 1), ("v5e:4x4", "none", 2), ("v5e:4x4", "none", 4)]
     assert tried == [*small, ("v5e:16x16", "none", 1)]
     assert [row["fits"] for row in rows] == [False, False, True, True]
     assert [row["accumulation_steps"] for row in rows] == [1, 2, 4, 1]
     tried.clear()
-    assert [row["fits"] for row in compare.rows(recipe(), asked, 118_287, measure=measure)] == [False, True]
+    assert [row["fits"] for row in compare.rows(recipe(), requested, 118_287, measure=measure)] == [False, True]
 
 
 def test_one_table_of_several_topologies():
@@ -168,12 +168,12 @@ def test_topologies(name, chips, hosts):
     [
         ("tpu", "CHIP:SHAPE, for example v5e:16x16"),
         ("v9:2x2", "one of v4, v5e, v5p, v6e, h100, a100"),
-        ("v5e:2x2x2", "a shape of v5e is like v5e:4x4"),
-        ("v5p:2x2", "a shape of v5p is like v5p:2x2x4"),
-        ("h100:2x4", "a shape of h100 is like h100:8"),
-        ("v5e:32x32", "has 1024 chips; v5e connects 256"),
+        ("v5e:2x2x2", "v5e needs a shape like that of v5e:4x4"),
+        ("v5p:2x2", "v5p needs a shape like that of v5p:2x2x4"),
+        ("h100:2x4", "h100 needs a shape like that of h100:8"),
+        ("v5e:32x32", "has 1024 chips; v5e has at most 256"),
         ("v5e:3x6", "a host has 2 x 2 chips"),
-        ("h100:12", "more than 8 GPUs are a multiple of 8"),
+        ("h100:12", "more than 8 GPUs must be a multiple of 8"),
     ],
 )
 def test_topologies_that_are_not(name, message):

@@ -13,7 +13,8 @@ from runs import assert_close, finish, learned, outcomes, start_hosts, start_slu
 from configs import rmae_tiny
 from rmae_jax.data import DatasetError
 from rmae_jax.runtime import HostError, connect_hosts, host_consistency
-from rmae_jax.runtime.hosts import is_of_devices
+from rmae_jax.runtime.hosts import is_device_error
+from rmae_jax.training import recipe
 from rmae_jax.training.checkpoints import newest
 
 # Rounding grows with every step: few of them, and none larger than need be.
@@ -98,10 +99,11 @@ def test_other_libraries_are_named():
     assert host_consistency.differences([here, here, there]) == (
         "not all hosts are like host 0 (a): host 2 (b) has jax 0.10.1 instead of 0.10.2"
     )
-    assert host_consistency.differences([here] + 8 * [there]).endswith("; and 3 hosts more")
-    facts = host_consistency.program(rmae_tiny.get_config())
-    assert {"jax", "jaxlib", "numpy", "rmae_jax's code", "config.model.width"} <= facts.keys()
-    assert facts["config.data.path"] == ""  # or "given": each host may keep a copy of its own
+    assert host_consistency.differences([here] + 8 * [there]).endswith("; and 3 more hosts")
+    assert {"jax", "jaxlib", "numpy", "code"} <= host_consistency.program().keys()
+    keys = recipe.shared_keys(rmae_tiny.get_config())
+    assert keys["config.model.width"] == str(rmae_tiny.get_config().model.width)
+    assert keys["config.data.path"] == ""  # or "given": each host may have its own copy
 
 
 def last_words(outcome: tuple[int, str]) -> str:
@@ -112,7 +114,7 @@ def last_words(outcome: tuple[int, str]) -> str:
 
 
 def test_a_run_outlives_its_hosts(command, tmp_path):
-    """Asked to stop on one host; then one is killed, then the first; then it goes on alone, on another mesh."""
+    """Stopped on one host; then one host is killed, then the first; then a single host resumes, on another mesh."""
     run, lives = tmp_path / "run", LIVES
 
     def start() -> list[subprocess.Popen]:
@@ -135,7 +137,7 @@ def test_a_run_outlives_its_hosts(command, tmp_path):
         words = last_words(outcomes(hosts)[1 - victim])
         assert time.monotonic() - killed < 60
         assert words.startswith(f"error: host {1 - victim} (") and "another host" in words, words
-        assert "last good checkpoint is" in words and "same command goes on" in words
+        assert "last good checkpoint is" in words and "same command resumes" in words
 
     output = finish(command(run, **lives, mesh__fsdp=2), XLA_FLAGS="--xla_force_host_platform_device_count=4")
     assert "resumed from" in output and "on 4 cpu device(s)" in output
@@ -158,10 +160,10 @@ def test_what_cannot_be_is_said(arguments, message):
 
 def test_errors_of_devices():
     """Where arrays are fetched, they are plain ValueErrors; a dataset's name is none of them."""
-    assert is_of_devices(ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer"))
-    assert not is_of_devices(DatasetError("INTERNAL: no such folder"))
-    assert not is_of_devices(ValueError("COCO: no such folder"))
-    assert not is_of_devices(None)
+    assert is_device_error(ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer"))
+    assert not is_device_error(DatasetError("INTERNAL: no such folder"))
+    assert not is_device_error(ValueError("COCO: no such folder"))
+    assert not is_device_error(None)
 
 
 def test_hosts_that_never_come():
@@ -169,7 +171,7 @@ def test_hosts_that_never_come():
     program += "with hosts.connect_hosts('127.0.0.1:1', 2, 1): pass"
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     words = last_words((process.returncode, process.stderr))
-    assert re.match("error: .*: not all hosts of the run came to its coordinator within 1 s; start the same", words)
+    assert re.match("error: .*: not all hosts connected to the run's coordinator within 1 s; start the same", words)
 
 
 def test_a_process_alone_needs_nobody():

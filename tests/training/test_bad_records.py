@@ -1,4 +1,4 @@
-"""Damaged records and losses that are not finite: what a run says, counts and leaves behind."""
+"""Corrupt records and losses that are not finite: what a run reports, counts and writes."""
 
 import itertools
 import subprocess
@@ -42,7 +42,7 @@ def test_a_run_that_a_damaged_record_ended_goes_on_without_it(config, command, d
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     named = f"00000-of-00001: record {VICTIM} of split 'train' "
-    assert line.startswith("error: ") and named in line and line.endswith("on_error=skip goes on without it")
+    assert line.startswith("error: ") and named in line and line.endswith("on_error=skip continues without it")
     assert (tmp_path / "run" / "checkpoints" / "3").is_dir()
 
     config.update_from_flattened_dict(changes | {"data.on_error": "skip", "data.workers": 0})
@@ -64,7 +64,7 @@ def test_a_run_that_a_damaged_record_ended_goes_on_without_it(config, command, d
 
 
 def second_time() -> int:
-    """The step of the second epoch that meets the damaged record."""
+    """The step of the second epoch that reads the corrupt record."""
     return 7 + np.random.default_rng((0, 0, 1)).permutation(6).tolist().index(VICTIM)
 
 
@@ -85,7 +85,7 @@ def test_a_resumed_run_counts_as_if_it_had_never_stopped(damaged, tmp_path, caps
 
 
 def test_the_records_are_those_of_the_first_bad_step(tmp_path):
-    """Three intervals of three steps; steps 5 and 6 are bad, which is told once step 9 was added."""
+    """Three intervals of three steps; steps 5 and 6 are bad, which is reported once step 9 is added."""
     with metrics.MetricsWriter(tmp_path, 0, 9) as writer:
         losses = LossBuffer(writer, optax.constant_schedule(0.0), 4)
         with pytest.raises(NonFiniteLoss, match="loss is nan at step 5") as caught:

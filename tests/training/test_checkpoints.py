@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, that cannot be written, and what a killed process leaves."""
+"""Checkpoints that are corrupt or cannot be written, and what a killed process leaves."""
 
 import gc
 import resource
@@ -113,8 +113,8 @@ def test_the_checkpoint_before_is_used_and_the_damaged_one_kept(run, harm, capsy
         assert checkpoints.latest_step == 2
         (line,) = capsys.readouterr().out.splitlines()
         aside = run / "checkpoints" / "3.damaged"
-        assert line.startswith(f"DAMAGED CHECKPOINT: {folder} ")
-        assert f"kept as {aside}; {folder.with_name('2')} is used instead" in line
+        assert line.startswith(f"CORRUPT CHECKPOINT: {folder} ")
+        assert f"renamed to {aside}; using {folder.with_name('2')} instead" in line
         assert aside.is_dir()
         checkpoints.save(toy(3))
     assert same(restore(run), toy(3))
@@ -128,7 +128,7 @@ def test_without_a_good_one_nothing_is_begun_anew(run):
     for step in "123":
         flip(largest(run / "checkpoints" / step), 400, 0)
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"no checkpoint of .*/3 .*/2 .*/1 .*begin anew"):
+        with pytest.raises(CheckpointError, match=r"no checkpoint of .*/3 .*/2 .*/1 .*start a new run"):
             restore(run)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
 

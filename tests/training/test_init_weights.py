@@ -32,7 +32,7 @@ def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, com
     frozen = {"base_lr": 0.0, "init_from": start, "steps": 3, "warmup_steps": 1, "log_every": 1}
     done = run(command(tmp_path / "run", **frozen))
     assert done.returncode == 0, done.stderr
-    said = f"weights from {start}; initialised anew: region branch"
+    said = f"weights from {start}; newly initialised: region branch"
     assert said in done.stdout
     model, _ = rmae_jax.load(tmp_path / "run")
     ours, theirs = flat(model), flat(source)
@@ -53,12 +53,12 @@ def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, com
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
     # The rest of the command in this process: a string that it exits with is said on stderr, the status is 1.
-    with pytest.raises(SystemExit, match=f"^error: {start} is there already"):
+    with pytest.raises(SystemExit, match=f"^error: {start} already exists"):
         export.main(flags)
     with pytest.raises(SystemExit, match="^2$"):
         export.main([flags[0], "--format=keras", "--output=x"])
     assert "invalid choice: 'keras'" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="^error: .*is not a run's folder"):
+    with pytest.raises(SystemExit, match="^error: .*is not a run folder"):
         export.main([f"--checkpoint={tmp_path}", flags[1], "--output=x.pth"])
 
     missing = run(command(tmp_path / "other", init_from=tmp_path / "nothing.pth"))
@@ -86,7 +86,9 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(config, 
     file = tmp_path / "other.safetensors"
     interop.write(source, file, "rmae")
     config.init_from, config.model.width = str(file), 64
-    with pytest.raises(interop.InteropError, match=r"other.safetensors: .*\(model.width is 64, theirs 32\)"):
+    with pytest.raises(
+        interop.InteropError, match=r"other.safetensors: .*\(model.width is 64, but 32 in the weights\)"
+    ):
         pretrain(config, tmp_path / "run")
     config.model.num_heads = 5
     with pytest.raises(ConfigError, match="model.width 64 must be a multiple of 4 and of model.num_heads 5"):

@@ -65,7 +65,7 @@ def test_mae_needs_no_regions_and_the_others_do(config, dataset_without_regions,
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(config, tmp_path):
-    """Its images are those that the stream, asked anew, gives for the step."""
+    """The images listed are those that a new stream of batches has at that step."""
     config.base_lr = 1e30
     message = r"loss is (nan|inf) at step (\d+); (.*); .*checkpoint.*smaller --config.base_lr"
     with pytest.raises(TrainingError, match=message) as caught:
@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(config, tmp_path):
         ids = [source[record].image_id for record in next(stream)["record"]]
     listed = tmp_path / f"nonfinite-{step}.txt"
     assert listed.read_text().splitlines() == ids
-    assert images == f"the images of its batch begin with {', '.join(ids[:3])}; all 8 are listed in {listed}"
+    assert images == f"the first images of its batch are {', '.join(ids[:3])}; all 8 are listed in {listed}"
     steps = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
     for step in steps:  # none of a bad state
         model, _ = rmae_jax.load(tmp_path / "checkpoints" / str(step))

@@ -39,7 +39,7 @@ def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(command, uninterrup
         assert returned == status, output
         assert step <= step_logged(run) < 120, "the run ended before the signal"
         assert "Traceback" not in output
-        assert "the same command goes on from there" in output
+        assert "the same command resumes from there" in output
         assert ("resumed from" in output) == bool(before), output
     assert "resumed from" in finish(command(run, **LONG))
     assert_same(learned(run), uninterrupted(command))
@@ -64,7 +64,7 @@ def test_a_run_goes_on_after_a_full_disk_and_from_the_checkpoint_before_a_damage
     flip(values, values.stat().st_size // 2, 0)
     output = finish(command(run, **LONG))
     before = good.with_name(str(int(good.name) - 10))
-    assert f"DAMAGED CHECKPOINT: {good} " in output and f"{before} is used instead" in output
+    assert f"CORRUPT CHECKPOINT: {good} " in output and f"using {before} instead" in output
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
         "100",
         "110",

@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_other_devices_and_one_older_than_such_keys_too(tmp_p
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(ConfigError, match="is not a run's folder: it has no config.json"):
+    with pytest.raises(ConfigError, match="is not a run folder: it has no config.json"):
         recipe.load(tmp_path)
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ConfigError, match="config.json is not JSON"):

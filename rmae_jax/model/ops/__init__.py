@@ -1,1 +1,1 @@
-"""Operations with derivatives written by hand: they take fewer passes over the activations and save less of them."""
+"""Operations with hand-written derivatives, which read activations fewer times and save fewer of them."""

@@ -1,8 +1,8 @@
 """Names of the activations that a training step may save for the backward pass, see `jax.checkpoint_policies`.
 
-Everything without a name is cheap to recompute.
+Activations without a name are cheap to recompute.
 """
 
-ATTENTION = "attention"  # what attention computes from queries, keys and values
+ATTENTION = "attention"  # the output of attention, before its projection; in plain attention also the softmax
 PROJECTION = "projection"  # outputs of the linear layers before and after attention
-LINEAR = "linear"  # outputs of other linear layers, or the input where that is a mean
+LINEAR = "linear"  # outputs of other linear layers, or their input if it is a mean over tokens

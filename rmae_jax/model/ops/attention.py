@@ -1,4 +1,4 @@
-"""Softmax attention in each head, with its derivative written by hand."""
+"""Multi-head softmax attention with a hand-written derivative."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def attend(
     v: Float[Array, "batch keys width"],
     num_heads: int,
 ) -> Float[Array, "batch queries width"]:
-    """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32."""
+    """Computes softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32."""
     out = attend_heads(*(split_heads(x, num_heads) for x in (q, k, v)))
     return checkpoint_name(out.swapaxes(1, 2).reshape(q.shape), ATTENTION)
 
@@ -22,12 +22,12 @@ def attend(
 def attention_weights(
     q: Float[Array, "batch queries width"], k: Float[Array, "batch keys width"], num_heads: int
 ) -> Float[Array, "batch {num_heads} queries keys"]:
-    """softmax(q k^T / sqrt(head width)) of each head, in float32: how much of each key a query takes."""
+    """Computes the attention weights of each head, softmax(q k^T / sqrt(head width)), in float32."""
     return _weights(split_heads(q, num_heads), split_heads(k, num_heads))
 
 
 def split_heads(x: Float[Array, "batch tokens width"], num_heads: int) -> Float[Array, "batch {num_heads} tokens each"]:
-    """Gives each head its part of the width."""
+    """Splits the width into heads."""
     return x.reshape(*x.shape[:2], num_heads, -1).swapaxes(1, 2)
 
 
@@ -37,7 +37,7 @@ def attend_heads(
     k: Float[Array, "batch heads keys each"],
     v: Float[Array, "batch heads keys each"],
 ) -> Float[Array, "batch heads queries each"]:
-    """Attention of separate heads; of their scores, the backward pass keeps the softmax alone."""
+    """Computes attention of split heads; the backward pass needs q, k, v and the softmax, but not the scores."""
     return jnp.einsum("bhqk,bhkd->bhqd", _weights(q, k).astype(v.dtype), v)
 
 
@@ -62,7 +62,7 @@ def _attend_backward(kept: tuple, dout: Array) -> tuple[Array, Array, Array]:
 
 
 def _over_queries(scores: Array, x: Array) -> Array:
-    """scores^T x; as (x^T scores)^T, since XLA for CPUs has no fast product of a transposed left side."""
+    """Computes scores^T x as (x^T scores)^T, since XLA on CPUs has no fast product with a transposed left side."""
     return jnp.einsum("bhdq,bhqk->bhdk", x.swapaxes(-1, -2), scores).swapaxes(-1, -2)
 
 

@@ -1,4 +1,4 @@
-"""LayerNorm with its derivative written by hand."""
+"""LayerNorm with a hand-written derivative."""
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,15 @@ EPSILON = 1e-6
 def layer_norm(
     x: Float[Array, "*batch width"], scale: Float[Array, " width"], bias: Float[Array, " width"]
 ) -> Float[Array, "*batch width"]:
-    """LayerNorm in float32, its statistics in one pass over x."""
+    """Computes LayerNorm in float32, with its statistics in one pass over x."""
     return _normed(x)[0] * scale + bias
 
 
 def _normed(x: Array) -> tuple[Array, Array]:
-    """x with mean 0 and variance 1 over the last axis, and 1 / the standard deviation."""
+    """Normalises x to mean 0 and variance 1 over the last axis; also returns 1 / standard deviation."""
     x = x.astype(jnp.float32)
     mean = x.mean(axis=-1, keepdims=True)
-    variance = jnp.maximum((x**2).mean(axis=-1, keepdims=True) - mean**2, 0)  # rounding may take it below zero
+    variance = jnp.maximum((x**2).mean(axis=-1, keepdims=True) - mean**2, 0)  # rounding may make it negative
     inverse_std = jax.lax.rsqrt(variance + EPSILON)
     return (x - mean) * inverse_std, inverse_std
 

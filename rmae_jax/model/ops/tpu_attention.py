@@ -1,10 +1,10 @@
-"""Softmax attention over short sequences as a TPU kernel: scores live on the chip, and the backward pass makes its own.
+"""Softmax attention over short sequences as a TPU kernel, which recomputes scores instead of storing them.
 
-A kernel holds all tokens of some images. Scores are kept transposed, (keys, queries): a softmax reduces over rows,
-which costs a vector unit no shuffle, and only one product of the five that need scores needs them the other way round.
-Heads are narrower than the 128 lanes of a register, so that 128 // head width of them are read together; one is chosen
-by zeroing the other lanes of a factor, at no cost: a matrix unit contracts 128 at a time anyway. Heads of less than 65
-tokens lie side by side in the lanes of one matrix of scores.
+One grid step holds all tokens of some images; scores never leave the chip. Scores are transposed, (keys, queries): the
+softmax then reduces over rows, which needs no shuffle in a vector unit, and only one of the five products that need
+scores needs them transposed again. Heads are narrower than the 128 lanes of a register, so 128 // head width of them
+are read together. A head is selected by zeroing the other lanes of a factor, which costs nothing: a matrix unit
+contracts 128 lanes at a time in any case. Heads of fewer than 65 tokens share the lanes of one matrix of scores.
 """
 
 import math
@@ -24,7 +24,7 @@ from rmae_jax.model.ops.activation_names import ATTENTION
 
 LANES = 128
 _NT, _NN = (((1,), (1,)), ((), ())), (((1,), (0,)), ((), ()))  # a b^T and a b
-_VMEM = 6 * 2**20  # bytes of blocks that a kernel may hold, of 16 MiB; twice, since the next ones are on their way
+_VMEM = 6 * 2**20  # bytes of blocks in a kernel, of 16 MiB; they are held twice, since the next blocks are prefetched
 Rows = Float[Array, "tokens lanes"]
 Queries, Keys = Float[Array, "queries lanes"], Float[Array, "keys lanes"]
 
@@ -32,30 +32,30 @@ Queries, Keys = Float[Array, "queries lanes"], Float[Array, "keys lanes"]
 def tpu_attention(
     parts: tuple[Float[Array, "batch _ _"], ...], num_heads: int, *, interpret: bool = False
 ) -> Float[Array, "batch queries width"]:
-    """softmax(q k^T / sqrt(head width)) v in each head; the softmax is in float32. As `attend` of attention.py.
+    """Computes softmax(q k^T / sqrt(head width)) v in each head, like `attend`; the softmax is in float32.
 
-    The backward pass computes the softmax again: of the forward pass, it needs q, k and v alone.
+    The backward pass recomputes the softmax, so that only q, k and v are saved.
 
     Args:
-      parts: (q, k, v), q of (B, queries, width), k and v of (B, keys, width); or, as a linear layer makes them, without
-        a copy of the columns, (q, kv) or (qkv,).
-      num_heads: of which `fits` is true.
-      interpret: runs without a TPU, slowly.
+      parts: (q, k, v), q of (B, queries, width), k and v of (B, keys, width); or (q, kv) or (qkv,), the outputs of
+        linear layers, whose columns are then not copied.
+      num_heads: the number of heads; `fits` must be true.
+      interpret: whether to run the kernel in an interpreter, slowly, without a TPU.
     """
     return _saved(_attention(parts, num_heads, interpret))
 
 
 def fits(queries: int, keys: int, width: int, num_heads: int) -> bool:
-    """Whether the kernel is made for these sizes: scores of a head lie in the chip's memory, and heads in registers."""
+    """Returns whether the kernel supports these sizes: a head's scores fit on the chip, and heads fit in registers."""
     each = width // num_heads
     return max(queries, keys) <= 512 and each % 8 == 0 and _group_lanes(width, num_heads) <= 2 * LANES
 
 
 @jax.custom_vjp
 def _saved(attended: Array) -> Array:
-    """Names the kernel's result `ATTENTION`, as integers.
+    """Names the kernel's result `ATTENTION` while it is cast to integers.
 
-    JAX rounds floats that it saves to their own type, for which XLA would add a pass behind the kernel.
+    JAX rounds saved floats to their own type, which XLA would do in a separate pass after the kernel.
     """
     return _saved_forward(attended)[0]
 
@@ -97,7 +97,7 @@ def _call(
     num_heads: int,
     interpret: bool,
 ) -> tuple[Array, ...]:
-    """Runs `compute` on every group of heads of every image: on q, k, v and what else there is, and the head width."""
+    """Runs `compute` on q, k, v, further inputs and the head width, for every group of heads of every image."""
     width = min(x.shape[-1] for x in (*inputs, *outputs))
     lanes = _group_lanes(width, num_heads)
     batch, groups = len(inputs[0]), width // lanes
@@ -105,11 +105,11 @@ def _call(
     images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * size <= _VMEM))
 
     turns = images * groups
-    # Few tokens leave units waiting for each other: groups whose instructions the compiler may interleave.
+    # With few tokens, units wait for each other. Several groups at once give the compiler instructions to interleave.
     at_once = math.gcd(turns, 4) if outputs[0].shape[1] <= LANES // 2 else 1
 
     def kernel(*refs: jax.Ref) -> None:
-        def parts(refs: Sequence[jax.Ref], turn: Array) -> list:  # a wider array holds several, side by side
+        def parts(refs: Sequence[jax.Ref], turn: Array) -> list:  # a wider array holds several parts side by side
             image, first = turn, 0
             if groups > 1:
                 image, first = jax.lax.div(turn, groups), pl.multiple_of(jax.lax.rem(turn, groups) * lanes, lanes)
@@ -142,12 +142,12 @@ def _call(
     return tuple(made)
 
 
-# Below, heads are taken side by side through each stage and not one after the other through all: the compiler keeps
-# the order of what it is given, by and large, and would wait for one head's products before the next head's.
+# Below, each stage runs for all heads before the next stage, instead of all stages for one head: the compiler mostly
+# keeps the order of instructions, and would wait for one head's products before it starts the next head's.
 
 
 def _forward(q: Queries, k: Keys, v: Keys, each: int) -> list[Queries]:
-    """What the heads of a group, each `each` lanes wide, make of the values."""
+    """Computes the output of a group of heads, each `each` lanes wide."""
     values, together = _transposed(v), _together(q, each)
     scores = [_scores(k, heads.rows(q), each) for heads in together]
     weights = [_weights(x) for x in scores]
@@ -159,10 +159,10 @@ def _forward(q: Queries, k: Keys, v: Keys, each: int) -> list[Queries]:
 
 
 def _backward(q: Queries, k: Keys, v: Keys, given: Queries, each: int) -> list[Queries | Keys]:
-    """The gradients of q, k and v."""
+    """Computes the gradients of q, k and v."""
     keys, to_q, to_k, to_v = _transposed(k), [], 0, 0
     together = _together(q, each)
-    for pair in (together[i : i + 2] for i in range(0, len(together), 2)):  # of more, too much would wait in memory
+    for pair in (together[i : i + 2] for i in range(0, len(together), 2)):  # more would need too much memory
         rows = [(heads.rows(q), heads.rows(given)) for heads in pair]
         products = [(_scores(k, q_rows, each), _dot(v, given_rows, _NT)) for q_rows, given_rows in rows]
         found = []
@@ -179,30 +179,30 @@ def _backward(q: Queries, k: Keys, v: Keys, given: Queries, each: int) -> list[Q
 
 
 def _scores(k: Keys, q: Queries, each: int) -> Float[Array, "keys queries"]:
-    """In units of log 2."""
+    """Computes the scores, in units of log 2."""
     return _dot(k, q, _NT) * (each**-0.5 * math.log2(math.e))
 
 
 def _weights(scores: Float[Array, "keys queries"]) -> tuple[Float[Array, "keys queries"], Float[Array, "1 queries"]]:
-    """A softmax over the keys, as numerators and the inverse of their sums."""
+    """Computes a softmax over the keys, as numerators and the inverse of their sums."""
     numerators = jnp.exp2(scores - scores.max(axis=0, keepdims=True))
     return numerators, 1 / numerators.sum(axis=0, keepdims=True)
 
 
 class _Heads(NamedTuple):
-    """Some heads whose queries lie side by side in a matrix of scores."""
+    """Heads whose queries are side by side in one matrix of scores."""
 
     first: int
     count: int
     each: int
-    slot: int  # columns of a head; as many as there are queries if there is one head
+    slot: int  # columns of a head; equal to the number of queries if there is one head
 
     @property
     def lanes(self) -> slice:
         return slice(self.first * self.each, (self.first + self.count) * self.each)
 
     def rows(self, x: Rows) -> Float[Array, "columns lanes"]:
-        """x once for each head, without the other heads' lanes."""
+        """Stacks one copy of x per head, with the other heads' lanes set to zero."""
         lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
         heads = range(self.first, self.first + self.count)
         rows = [jnp.where(_within(lane, head * self.each, self.each), x, 0) for head in heads]
@@ -210,7 +210,7 @@ class _Heads(NamedTuple):
         return jnp.concatenate([part for row in rows for part in (row, *gap)])
 
     def columns(self, x: Float[Array, "lanes columns"]) -> Float[Array, "lanes columns"]:
-        """Zero where a row of one head meets a column of another."""
+        """Sets entries to zero whose row belongs to one head and whose column to another."""
         if self.count == 1:
             return x
         lane, column = (jax.lax.broadcasted_iota(jnp.int32, x.shape, axis) for axis in (0, 1))
@@ -220,7 +220,7 @@ class _Heads(NamedTuple):
 
 
 def _together(q: Rows, each: int) -> list[_Heads]:
-    """The heads of a group, as many at a time as have room in a register's lanes."""
+    """Splits a group of heads into sets whose queries fit together in a register's lanes."""
     queries, heads = len(q), q.shape[1] // each
     slot = max(8, 1 << (queries - 1).bit_length())
     count = math.gcd(max(1, LANES // slot), heads)
@@ -228,7 +228,7 @@ def _together(q: Rows, each: int) -> list[_Heads]:
 
 
 def _back(columns: list[Float[Array, "_ columns"]], q: Rows) -> Rows:
-    """Columns of all heads, for each its lanes -> a row for each query."""
+    """Converts columns, with each head's lanes as rows, back to one row per query."""
     rows = jnp.concatenate(columns).T
     slot = max(8, 1 << (len(q) - 1).bit_length()) if len(rows) > len(q) else len(q)
     return reduce(operator.add, [rows[i : i + len(q)] for i in range(0, len(rows), slot)])
@@ -247,7 +247,7 @@ def _dot(a: Array, b: Array, dimensions: tuple) -> Float[Array, "rows columns"]:
 
 
 def _group_lanes(width: int, num_heads: int) -> int:
-    """The lanes that are read together: whole heads and whole registers, where the width allows."""
+    """Returns the number of lanes that are read together: whole heads and whole registers, if the width allows."""
     lanes = math.lcm(width // num_heads, LANES)
     return lanes if width % lanes == 0 else width
 

@@ -78,7 +78,7 @@ def test_an_independent_writers_record_is_read(record, layers, example_class):
     assert dataclasses.replace(back, packed_regions=record.packed_regions, region_layers=(0, 4)) == record
     assert back.region_layers == (0, 1)
     feature["region_layers"].int64_list.value.append(0)
-    with pytest.raises(ValueError, match="1 region_layers of 2 label maps"):
+    with pytest.raises(ValueError, match="1 region_layers for 2 label maps"):
         records.decode(example.SerializeToString())
 
 
@@ -98,9 +98,9 @@ def test_damaged_region_maps_are_named(record):
     packed = record.packed_regions
     middle = bytes([packed[len(packed) // 2] ^ 1])
     for bad in (b"", packed[:-1], packed[: len(packed) // 2] + middle + packed[len(packed) // 2 + 1 :]):
-        with pytest.raises(ValueError, match=r"Straße/図\.jpg: damaged region maps"):
+        with pytest.raises(ValueError, match=r"Straße/図\.jpg: corrupt region maps"):
             _ = dataclasses.replace(record, packed_regions=bad).regions
-    with pytest.raises(ValueError, match="damaged region maps"):
+    with pytest.raises(ValueError, match="corrupt region maps"):
         _ = dataclasses.replace(record, height=8).regions
 
 

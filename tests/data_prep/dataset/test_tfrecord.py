@@ -1,6 +1,7 @@
 """TFRecord framing against an independent reader, and the names of a dataset's files."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_cut_and_joined_frames_are_refused():
     for length in range(len(framed)):
         with pytest.raises(ValueError, match="truncated" if length < 16 else "crc mismatch"):
             tfrecord.unframe(framed[:length])
-    with pytest.raises(ValueError, match="the length is damaged"):
+    with pytest.raises(ValueError, match="the length is corrupt"):
         tfrecord.unframe(framed + framed)
 
 

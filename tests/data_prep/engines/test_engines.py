@@ -137,14 +137,14 @@ def test_what_fails_again_and_again_is_reported_and_the_rest_is_kept(folder, und
     reason = {
         "io": "Input/output error",
         "bug": "KeyError: 'something'",
-        "killed": "its process ended by SIGKILL 3 times, perhaps for want of memory",
+        "killed": "its process ended by SIGKILL 3 times, perhaps because memory ran out",
     }[trouble]
     with pytest.raises(jobs.PrepError) as caught:
         jobs.run(troubled(folder, output, trouble, 100), **engine(name))
     message = str(caught.value)
     assert len((tmp_path / "log").read_text().splitlines()) == ATTEMPTS
     assert message.startswith("1 of 4 shards failed: regions-train.tfrecord-00001-of-00004 (") and reason in message
-    assert "the others are kept" in message and "\n" not in message
+    assert "the others are saved" in message and "\n" not in message
     kept = {path: path.stat().st_mtime_ns for path in output.glob("*.tfrecord-*")}
     assert sorted(path.name[-14:] for path in kept) == ["00000-of-00004", "00002-of-00004", "00003-of-00004"]
     jobs.run(planned(folder, output), **engine(name))

@@ -113,7 +113,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
 @pytest.mark.parametrize("height", [None, "40", 40.0, 0, -40, True, 10**30])
 def test_sizes_that_are_none(tmp_path, height):
     path = write(tmp_path / "x.json", [], [{"id": 1, "file_name": "a.jpg", "height": height, "width": WIDTH}])
-    with pytest.raises(BadImage, match="no height and width"):
+    with pytest.raises(BadImage, match="no valid height and width"):
         make(path, tmp_path)
 
 
@@ -229,10 +229,10 @@ def test_images_are_found_by_path_or_base_name(tmp_path):
     ]:
         assert listed.find(image_id)[0]["height"] == number + 1
     for image_id, reason in [
-        ("e.jpg", "more than once in x.json"),
-        ("twice.jpg", "more than once in x.json"),
-        ("g.jpg", "not in x.json"),
-        ("a.png", "not in x.json"),
+        ("e.jpg", "listed more than once in x.json"),
+        ("twice.jpg", "listed more than once in x.json"),
+        ("g.jpg", "not listed in x.json"),
+        ("a.png", "not listed in x.json"),
     ]:
         with pytest.raises(BadImage, match=reason):
             listed.find(image_id)
@@ -282,17 +282,17 @@ IMAGE = {"id": 1, "file_name": "a.jpg", "height": 1, "width": 1}
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "x.json is no JSON"),
-        (b'{"images": [', "x.json is no JSON"),
-        (b"\xff\xfe\x00\x01", "x.json is no JSON"),
-        (b"[" * 100_000, "x.json is no JSON"),
+        (b"", "x.json is not JSON"),
+        (b'{"images": [', "x.json is not JSON"),
+        (b"\xff\xfe\x00\x01", "x.json is not JSON"),
+        (b"[" * 100_000, "x.json is not JSON"),
         (b"[]", "no list 'images'"),
         ({"images": {}}, "no list 'images'"),
         ({"images": [IMAGE]}, "no list 'annotations'"),
         ({"images": [7], "annotations": []}, "images.0. has no 'id'"),
-        ({"images": [IMAGE, IMAGE], "annotations": []}, "images.1. has no 'id' of its own"),
-        ({"images": [IMAGE | {"id": []}], "annotations": []}, "images.0. has no 'id' of its own"),
-        ({"images": [IMAGE | {"file_name": 1}], "annotations": []}, "'file_name' of images.0. is no text"),
+        ({"images": [IMAGE, IMAGE], "annotations": []}, "images.1. has no unique 'id'"),
+        ({"images": [IMAGE | {"id": []}], "annotations": []}, "images.0. has no unique 'id'"),
+        ({"images": [IMAGE | {"file_name": 1}], "annotations": []}, "'file_name' of images.0. is not text"),
         ({"images": [{"id": 1, "file_name": "a"}], "annotations": []}, "images.0. has no 'height'"),
         ({"images": [IMAGE], "annotations": [{"segmentation": []}]}, "annotations.0. has no 'image_id'"),
         ({"images": [IMAGE], "annotations": [{"image_id": 1}]}, "annotations.0. has no 'segmentation'"),
@@ -311,7 +311,7 @@ def test_files_that_are_not_coco_shaped(tmp_path, content, reason):
 def test_a_missing_file(tmp_path):
     source = Instances(tmp_path / "x.json")
     for use in (source.inputs, lambda: source.ready(tmp_path)):
-        with pytest.raises(PrepError, match="x.json is not there; give"):
+        with pytest.raises(PrepError, match="x.json is missing; give"):
             use()
 
 

@@ -157,7 +157,7 @@ def test_files_are_found_by_path_or_base_name(tmp_path):
     with pytest.raises(BadImage, match="no c.png or c.npy in "):
         make(tmp_path, "c.jpg")
     write(tmp_path, b"", "b/a.png")
-    with pytest.raises(BadImage, match="a.png and a.npy are both there"):
+    with pytest.raises(BadImage, match="a.png and a.npy both exist"):
         make(tmp_path, "b/a.jpg")
 
 
@@ -172,22 +172,22 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d, %d)}\n"
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.png", b"", "a.png is no PNG"),
-        ("a.png", b"GIF89a" + bytes(100), "a.png is no PNG"),
-        ("a.png", encoded(Image.fromarray(draw(range(255)).astype(np.uint8)))[:-200], "a.png is no PNG, damaged"),
+        ("a.png", b"", "a.png is truncated, corrupt or not a PNG"),
+        ("a.png", b"GIF89a" + bytes(100), "a.png is truncated, corrupt or not a PNG"),
+        ("a.png", encoded(Image.fromarray(draw(range(255)).astype(np.uint8)))[:-200], "a.png is truncated, corrupt"),
         ("a.png", encoded(Image.new("L", (41, 60))), "a.png is for an image of 41x60, not 60x40"),
         ("a.png", raw_png(8, 0, [], (9000, 9000)), "a.png is for an image of 9000x9000"),
-        ("a.png", raw_png(8, 0, [], (60_000, 60_000)), "a.png is no PNG, damaged or cut short: Image size"),
+        ("a.png", raw_png(8, 0, [], (60_000, 60_000)), "a.png is truncated, corrupt or not a PNG: Image size"),
         ("a.png", encoded(Image.new("RGBA", SHAPE[::-1])), "a.png has transparent pixels"),
         ("a.png", encoded(Image.new("LA", SHAPE[::-1])), "a.png has transparent pixels"),
         ("a.png", encoded(Image.new("L", SHAPE[::-1]), transparency=3), "a.png has transparent pixels"),
         ("a.png", encoded(Image.new("RGB", SHAPE[::-1]), transparency=(1, 2, 3)), "a.png has transparent pixels"),
-        ("a.png", raw_png(16, 2, [bytes(6 * SHAPE[1])] * SHAPE[0]), "a.png has colours of 16 bits"),
-        ("a.npy", b"", "a.npy is no NPY file"),
-        ("a.npy", b"PK\x03\x04" + bytes(100), "a.npy is no NPY file"),
-        ("a.npy", header("{'descr': '|u1'}"), "a.npy is no NPY file"),
-        ("a.npy", header("(" * 3000, 2), "a.npy is no NPY file"),
-        ("a.npy", header("{'a': " * 1000), "a.npy is no NPY file"),
+        ("a.png", raw_png(16, 2, [bytes(6 * SHAPE[1])] * SHAPE[0]), "a.png has 16-bit colours"),
+        ("a.npy", b"", "a.npy is not an NPY file"),
+        ("a.npy", b"PK\x03\x04" + bytes(100), "a.npy is not an NPY file"),
+        ("a.npy", header("{'descr': '|u1'}"), "a.npy is not an NPY file"),
+        ("a.npy", header("(" * 3000, 2), "a.npy is not an NPY file"),
+        ("a.npy", header("{'a': " * 1000), "a.npy is not an NPY file"),
         ("a.npy", npy(np.zeros(SHAPE, "f4")), "a.npy holds float32"),
         ("a.npy", npy(np.zeros(SHAPE, "c8")), "a.npy holds complex64"),
         ("a.npy", npy(np.zeros(SHAPE, "M8[s]")), "a.npy holds datetime64"),
@@ -198,11 +198,11 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d, %d)}\n"
         ("a.npy", npy(np.zeros((40, 61), "u1")), "a.npy is for an image of 61x40, not 60x40"),
         ("a.npy", npy(np.full(SHAPE, -1)), "a.npy has negative numbers"),
         ("a.npy", npy(np.zeros(SHAPE))[:-1], "a.npy holds float64"),
-        ("a.npy", npy(np.zeros(SHAPE, "u1"))[:-1], "a.npy is cut short"),
-        ("a.npy", npy(np.zeros(SHAPE, "u1")) + b"\0", "a.npy is cut short, or longer"),
+        ("a.npy", npy(np.zeros(SHAPE, "u1"))[:-1], "a.npy is truncated"),
+        ("a.npy", npy(np.zeros(SHAPE, "u1")) + b"\0", "a.npy is truncated, or longer"),
         ("a.npy", header(HUGE % (1, 10**6, 10**6)), "a.npy is for an image of 1000000x1000000"),
         ("a.npy", header(HUGE % (1, 10**18, 10**18)), "a.npy holds uint8 "),
-        ("a.npy", header(HUGE % (10**7, *SHAPE)), "a.npy is cut short"),
+        ("a.npy", header(HUGE % (10**7, *SHAPE)), "a.npy is truncated"),
         ("a.npy", header(HUGE % (-1, *SHAPE)), "a.npy holds uint8 .-1, 40, 60., not"),
     ],
 )

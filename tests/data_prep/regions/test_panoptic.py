@@ -86,15 +86,15 @@ def encoded(image, **options):
     [
         ({"annotations": 2}, "p.json has 2 annotations of the image"),
         ({"name": "b.png"}, "b.png cannot be read: No such file"),
-        ({"name": 7}, "p.json has no file_name"),
-        ({"segments": {}}, "p.json has no file_name or no list segments_info"),
+        ({"name": 7}, "p.json has no 'file_name'"),
+        ({"segments": {}}, "p.json has no 'file_name' or no list 'segments_info'"),
         ({"segments": [7]}, "id is not between"),
         ({"segments": [{}]}, "id is not between"),
         ({"segments": [{"id": -1}]}, "id is not between"),
         ({"segments": [{"id": 2**24}]}, "id is not between"),
         ({"segments": [{"id": "5"}]}, "id is not between"),
-        ({"picture": b""}, "a.png is no PNG, damaged or cut short"),
-        ({"picture": png(np.zeros(SHAPE, int))[:-40]}, "a.png is no PNG, damaged or cut short"),
+        ({"picture": b""}, "a.png is truncated, corrupt or not a PNG"),
+        ({"picture": png(np.zeros(SHAPE, int))[:-40]}, "a.png is truncated, corrupt or not a PNG"),
         ({"picture": png(np.zeros((3, 5), int))}, "a.png is for an image of 5x3, not 60x40"),
         ({"picture": encoded(Image.new("L", SHAPE[::-1]))}, "a.png is not RGB"),
         ({"picture": encoded(Image.new("RGBA", SHAPE[::-1]))}, "a.png has transparent pixels"),
@@ -136,5 +136,5 @@ def test_missing_file_and_folder(tmp_path):
     (tmp_path / "p").mkdir()
     path.unlink()
     for use in (Panoptic(path).inputs, lambda: Panoptic(path).ready(tmp_path)):
-        with pytest.raises(PrepError, match="p.json is not there; give"):
+        with pytest.raises(PrepError, match="p.json is missing; give"):
             use()

@@ -82,7 +82,7 @@ def test_beside_the_image(tmp_path, dense):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(FileNotFoundError(), "no .json beside the image"), (OSError(5, "Input/output error"), "cannot be read: Input")],
+    [(FileNotFoundError(), "no .json next to the image"), (OSError(5, "Input/output error"), "cannot be read: Input")],
 )
 def test_beside_the_image_is_nothing(tmp_path, error, reason):
     def beside(suffix):
@@ -100,16 +100,16 @@ def test_a_source_that_keeps_nothing_beside_images(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "a.json is no JSON"),
-        ("[1, 2]", "a.json is no JSON object"),
-        ("[" * 100_000, "a.json is no JSON"),
+        ("", "a.json is not JSON"),
+        ("[1, 2]", "a.json is not a JSON object"),
+        ("[" * 100_000, "a.json is not JSON"),
         ("{}", "a.json has no list 'annotations'"),
         ('{"annotations": [{}]}', "a.json has no list 'annotations' of entries with 'segmentation'"),
         ('{"annotations": [7]}', "a.json has no list 'annotations' of entries with 'segmentation'"),
-        ('{"annotations": []}', "a.json gives the image no height and width"),
-        ('{"annotations": [], "image": {"height": 40}}', "a.json gives the image no height and width"),
+        ('{"annotations": []}', "a.json has no valid height and width for the image"),
+        ('{"annotations": [], "image": {"height": 40}}', "a.json has no valid height and width for the image"),
         (text([], (3, 5)), "a.json is for an image of 5x3, not 60x40"),
-        (text([np.ones((3, 5))]), "a.json: segmentation 0 of the image is not of the image's size"),
+        (text([np.ones((3, 5))]), "a.json: segmentation 0 of the image does not have the image's size"),
         (text([np.ones(SHAPE)]).replace('"counts": "', '"counts": "1'), "a.json: segmentation 0 of the image has"),
     ],
 )

@@ -42,7 +42,7 @@ def test_16_bits(tmp_path):
     ("array", "suffix", "message"),
     [
         (np.zeros((*SHAPE, 3), np.uint8), ".png", "a.png has colours"),
-        (np.zeros((2, *SHAPE), np.uint8), ".npy", "a.npy has 2 maps; a pixel has one class"),
+        (np.zeros((2, *SHAPE), np.uint8), ".npy", "a.npy has 2 maps instead of one; a pixel has one class"),
         (np.full(SHAPE, 70000, np.int32), ".npy", "a.npy has class 70000; classes are at most 65534"),
     ],
 )

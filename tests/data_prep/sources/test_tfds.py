@@ -268,20 +268,20 @@ def test_the_home_folder_is_the_default(animals, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("animals", "'animals' names no dataset and split; give NAME:SPLIT"),
-        ("animals:", "names no dataset and split"),
-        (":train", "names no dataset and split"),
+        ("animals", "'animals' does not name a dataset and a split; give NAME:SPLIT"),
+        ("animals:", "does not name a dataset and a split"),
+        (":train", "does not name a dataset and a split"),
         ("animals:1.2.0", "no split '1.2.0'; its splits are train, test"),
         ("animals:all", "no split 'all'; its splits are train, test"),
-        ("animals:train[:5]", "no folder that holds dataset_info.json"),
-        ("dogs:train", "no dataset 'dogs' in .*data, nor a folder dogs with .* holds animals, with_configs$"),
-        ("animals:2.0.0:train", "no version 2.0.0 of animals:2.0.0 in .*; .* holds 1.2.0$"),
-        ("animals:2.0:train", "nor a name such as"),
-        ("animals/big:train", "no prepared version of animals/big in .*animals/big; .* is no folder"),
-        ("with_configs:train", "no prepared version .* give a config .* holds large, small$"),
-        ("ns:animals:train", "nor a name such as"),
-        ("/nowhere:train", "/nowhere is no folder that holds dataset_info.json.*/nowhere is no folder$"),
-        ("{folder}:train", "holds 1.2.0$"),
+        ("animals:train[:5]", "neither a folder that contains dataset_info.json nor a dataset name"),
+        ("dogs:train", "no dataset 'dogs' in .*data and no folder dogs that .* contains animals, with_configs$"),
+        ("animals:2.0.0:train", "no version 2.0.0 of animals:2.0.0 in .*; .* contains 1.2.0$"),
+        ("animals:2.0:train", "nor a dataset name such as"),
+        ("animals/big:train", "no prepared version of animals/big in .*animals/big; .* is not a folder"),
+        ("with_configs:train", "no prepared version .* give a config .* contains large, small$"),
+        ("ns:animals:train", "nor a dataset name such as"),
+        ("/nowhere:train", "/nowhere is neither a folder that contains dataset_info.json.*/nowhere is not a folder$"),
+        ("{folder}:train", "contains 1.2.0$"),
     ],
 )
 def test_what_is_not_there(animals, spec, message):
@@ -294,7 +294,9 @@ def test_what_is_not_there(animals, spec, message):
 
 def test_missing_shards(animals):
     (animals / "animals-train.array_record-00001-of-00002").unlink()
-    with pytest.raises(PrepError, match=r"animals-train.array_record-00001-of-00002 is missing \(1 of 2 shards are\)"):
+    with pytest.raises(
+        PrepError, match=r"animals-train.array_record-00001-of-00002 is missing \(missing shards: 1 of 2\)"
+    ):
         open_tfds(f"{animals}:train")
     assert open_tfds(f"{animals}:test").num_images == 2
 
@@ -316,7 +318,9 @@ def test_damaged_descriptions(animals, name, content):
 def test_other_formats(animals):
     info = json.loads((animals / "dataset_info.json").read_text())
     (animals / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "riegeli"}))
-    with pytest.raises(PrepError, match="riegeli files are not read; prepare it with file_format='array_record'"):
+    with pytest.raises(
+        PrepError, match="riegeli files are not supported; prepare the dataset with file_format='array_record'"
+    ):
         open_tfds(f"{animals}:train")
 
 
@@ -386,15 +390,15 @@ def test_features_that_are_not_those_of_images(tmp_path, features, message):
 
 def test_one_damaged_example_leaves_the_others_alone(tmp_path):
     broken = [
-        (example(file_name=b"x.jpg", label=1), "x.jpg", "0 values of image"),
-        (example(image=[b"1", b"2"], file_name=b"x.jpg", label=1), "x.jpg", "2 values of image"),
-        (example(image=3, file_name=b"x.jpg", label=1), "x.jpg", "0 values of image"),
+        (example(file_name=b"x.jpg", label=1), "x.jpg", "0 values of image instead of one"),
+        (example(image=[b"1", b"2"], file_name=b"x.jpg", label=1), "x.jpg", "2 values of image instead of one"),
+        (example(image=3, file_name=b"x.jpg", label=1), "x.jpg", "0 values of image instead of one"),
         (example(image=b"1", file_name=b"x.jpg"), "x.jpg", "0 values of label"),
         (example(image=b"1", file_name=b"x.jpg", label=3), "x.jpg", "label 3 is not one of 3 classes"),
         (example(image=b"1", file_name=b"x.jpg", label=-2), "x.jpg", "label -2 is not"),
         (example(image=b"1", label=1), "train/00000-000006", "0 values of file_name"),
         (example(image=b"1", file_name=b"\xff.jpg", label=1), "train/00000-000007", "utf-8"),
-        (b"nonsense", "train/00000-000008", "damaged example train/00000-000008"),
+        (b"nonsense", "train/00000-000008", "corrupt example train/00000-000008"),
         (b"", "train/00000-000009", "0 values of file_name"),
     ]
     write(tmp_path, THINGS, [[one for one, _, _ in broken] + [thing(5)]])
@@ -418,10 +422,10 @@ SHARD = "things-train.tfrecord-00000-of-00003"
 @pytest.mark.parametrize(
     ("at", "of", "message"),
     [
-        (0, 1, "the length of an example is damaged"),
-        (11, 1, "the length of an example is damaged"),
-        (20, 1, "the data is damaged"),
-        (-1, 1, "the data is damaged"),
+        (0, 1, "the length is corrupt"),
+        (11, 1, "the length is corrupt"),
+        (20, 1, "the data is corrupt"),
+        (-1, 1, "the data is corrupt"),
     ],
 )
 def test_damaged_frames_end_a_slice(things, at, of, message):
@@ -441,7 +445,7 @@ def test_damaged_frames_end_a_slice(things, at, of, message):
             list(source.slice(3, 4))
 
 
-@pytest.mark.parametrize(("cut", "message"), [(5, "cut short"), (None, "no more examples"), (-5, "length")])
+@pytest.mark.parametrize(("cut", "message"), [(5, "truncated"), (None, "no more examples"), (-5, "length")])
 def test_truncated_tfrecords(things, cut, message):
     path = things / SHARD
     size = len(framed(thing(0)))
@@ -458,7 +462,7 @@ def test_a_damaged_length_asks_for_no_memory(things):
     path = things / SHARD
     length = struct.pack("<Q", 1 << 60)
     path.write_bytes(length + masked(length) + b"x")
-    with pytest.raises(OSError, match="cut short: 13 bytes of 1152921504606846992"):
+    with pytest.raises(OSError, match="truncated: 13 bytes of 1152921504606846992"):
         list(open_tfds(f"{things}:train").slice(0, 1))
 
 

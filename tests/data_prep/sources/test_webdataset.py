@@ -159,9 +159,9 @@ def test_hidden_files_of_a_folder_are_passed_over(shards):
         ("{shards}/../empty", "empty: no .tar files below this folder"),
         ("{shards}/train-00000{0,0}.tar", "names .*train-000000.tar 2 times"),
         ("{shards}/*.tar::{shards}/train-000003.tar", "names .*train-000003.tar 2 times"),
-        ("{shards}/train-{00000{0,1},000002}.tar", "braces within braces"),
-        ("pipe:cat x.tar", "only files can be read, not commands"),
-        ("https://host/{000..127}.tar", "https:// is not known; a path is local or begins with gs://"),
+        ("{shards}/train-{00000{0,1},000002}.tar", "nested braces are not supported"),
+        ("pipe:cat x.tar", "shards are read from files, not from commands"),
+        ("https://host/{000..127}.tar", "https:// is not supported; give a local path, or one with gs://"),
         ("", "no such file"),
     ],
 )
@@ -278,13 +278,13 @@ def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
 
 def test_two_members_of_one_name(tmp_path):
     path = write(tmp_path / "a.tar", [("a.jpg", b"1"), ("a.JPG", b"2")])
-    with pytest.raises(PrepError, match="a.tar: a.jpg and a.JPG are the same part of one sample"):
+    with pytest.raises(PrepError, match="a.tar: a.jpg and a.JPG have the same suffix in one sample"):
         open_webdataset(str(path))
 
 
 def test_members_of_a_sample_that_are_apart(tmp_path):
     path = write(tmp_path / "a.tar", [("a.jpg", b"1"), ("b.jpg", b"2"), ("a.cls", b"3")])
-    with pytest.raises(PrepError, match="members of sample a are apart; write the tar in the order of the names"):
+    with pytest.raises(PrepError, match="members of sample a are not consecutive; write the tar in name order"):
         open_webdataset(str(path))
 
 
@@ -329,11 +329,11 @@ def damaged(content, how):
     ("how", "message"),
     [
         ("empty", "empty"),
-        ("text", "no plain tar"),
-        ("compressed", "no plain tar .*copy it again, uncompressed"),
+        ("text", "not a plain tar"),
+        ("compressed", "not a plain tar .*copy it again, uncompressed"),
         ("in a header", "byte 1024: "),
-        ("in a body", "damaged or cut short"),
-        ("between members", "byte 1024: no end mark, so it is cut short"),
+        ("in a body", "truncated, corrupt or not a plain tar"),
+        ("between members", "byte 1024: no end mark, so the tar is truncated"),
         ("a header's byte", "byte 1024: neither a header nor the end"),
         ("joined", "byte 3072: neither a header nor the end"),
     ],
@@ -365,14 +365,14 @@ def test_tars_that_change_after_planning(shards):
     source = open_webdataset(str(shards))
     write(shards / "train-000000.tar", sample(0) + sample(1))
     assert found(source.slice(0, 2)) == EXPECTED[:2]
-    with pytest.raises(OSError, match="train-000000.tar: fewer images than it had when the job was planned"):
+    with pytest.raises(OSError, match="train-000000.tar has fewer images than when the job was planned"):
         list(source.slice(0, 3))
     (shards / "train-000001.tar").write_bytes(b"\x01" * 512)
-    with pytest.raises(OSError, match="train-000001.tar: damaged"):
+    with pytest.raises(OSError, match="train-000001.tar: truncated, corrupt or not a plain tar"):
         list(source.slice(4, 5))
     item = next(iter(source.slice(9, 10)))
     (shards / "train-000003.tar").write_bytes((shards / "train-000003.tar").read_bytes()[:515])
-    with pytest.raises(OSError, match="train-000003.tar: n01/0009.jpg is cut short"):
+    with pytest.raises(OSError, match="train-000003.tar: n01/0009.jpg is truncated"):
         item.read()
 
 
