@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     from rmae_jax.runtime import HostError, Interrupted, StopSignals, connect_hosts
     from rmae_jax.runtime.allocator import keep_freed_memory
     from rmae_jax.runtime.compilation_cache import enable_compilation_cache
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError, TrainingError, pretrain
 
     silence_libraries()
@@ -49,4 +49,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=partial(recipe_flags.parse, required={"config": "configs/rmae_tiny.py"}))
+    app.run(main, flags_parser=partial(recipe_flags.parse_flags, required={"config": "configs/rmae_tiny.py"}))

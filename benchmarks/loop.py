@@ -29,12 +29,12 @@ from rmae_jax.data.examples import Example
 from rmae_jax.runtime.allocator import keep_freed_memory
 from rmae_jax.runtime.compilation_cache import enable_compilation_cache
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.dataset import dataset_folder
 from rmae_jax.training.loss_buffer import LossBuffer
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.recipe import durations
+from rmae_jax.training.run_dataset import dataset_folder
 from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import init_state, train_step
 

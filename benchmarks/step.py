@@ -73,7 +73,7 @@ def pytorch(batch: int, compiled: bool) -> Callable[[], None]:
     import torch
     from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-    from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
+    from rmae_jax.model.image_normalization import IMAGENET_MEAN, IMAGENET_STD
 
     torch.set_num_threads(os.cpu_count())
     model = ViTMAEForPreTraining(ViTMAEConfig(norm_pix_loss=True))  # the defaults are those of ViT-B/16
@@ -200,7 +200,7 @@ def main() -> None:
     for side in products.values():
         side.close()
 
-    from benchmarks.growth import count
+    from benchmarks.recipe_sizes import count
 
     flops = {name: count(recipe(changes))[0] for name, changes in OURS.items()}  # traced, not run
 

@@ -11,7 +11,7 @@ from data_prep.dataset import inputs
 from data_prep.dataset.inputs import Input
 from data_prep.dataset.split import Split
 from data_prep.errors import PrepError
-from data_prep.regions.fh import FH
+from data_prep.regions.fh_source import FH
 from data_prep.regions.instances import Instances
 from data_prep.regions.label_maps import LabelMapFolder
 from data_prep.regions.panoptic import Panoptic

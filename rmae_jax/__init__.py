@@ -14,7 +14,7 @@ _PUBLIC = {
     "features": "rmae_jax.feature_extraction",
     "inspect": "rmae_jax.inspect",
     "interop": "rmae_jax.interop",
-    "load": "rmae_jax.loading",
+    "load": "rmae_jax.checkpoint_loading",
     "pretrain": "rmae_jax.training",
 }
 

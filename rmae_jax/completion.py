@@ -50,7 +50,7 @@ def complete(
 ) -> Completion:
     """Completes images and region maps from their visible patches.
 
-    A model trained with norm_pix_loss predicts patches without their mean and contrast; `unnormalized` estimates these.
+    A model trained with norm_pix_loss predicts patches without their mean and contrast; `to_colours` estimates these.
     For images of another size than the model's, positions are interpolated.
 
     Args:
@@ -75,7 +75,7 @@ def complete(
     if predicted.pixels is not None:
         inputs, pixels = np.asarray(inputs), np.asarray(predicted.pixels, np.float32)
         if config.norm_pix_loss:
-            pixels = unnormalized(pixels, inputs, masked, patch)
+            pixels = to_colours(pixels, inputs, masked, patch)
         pixels = np.where(masked[..., None], pixels, patchify(inputs, patch))
         pixels = np.asarray(denormalize(unpatchify(pixels, grid, patch)))
     if predicted.regions is not None:
@@ -96,7 +96,7 @@ def candidate_regions(layers: UInt16[np.ndarray, "layers height width"]) -> list
     ]
 
 
-def repeated(
+def repeat_regions(
     regions: Bool[np.ndarray, "regions height width"], count: int
 ) -> Float[np.ndarray, "{count} height width"]:
     """Repeats regions to `count` maps, as in pre-training; all maps are empty if there are no regions."""
@@ -110,7 +110,7 @@ def _reconstruct(
     return model.reconstruct(images, regions, mask, region_mask)
 
 
-def unnormalized(
+def to_colours(
     predicted: Float[np.ndarray, "batch patches pixels"],
     images: Float[np.ndarray, "batch height width 3"],
     hidden: Bool[np.ndarray, "batch patches"],

@@ -33,14 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     # Imported here, so that errors in flags are reported without waiting for JAX.
-    from rmae_jax import interop, loading
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax import checkpoint_loading, interop
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
 
     silence_libraries()
 
     try:
-        model, _ = loading.load(arguments.checkpoint)
+        model, _ = checkpoint_loading.load(arguments.checkpoint)
         state = interop.write(model, arguments.output, arguments.format, overwrite=arguments.overwrite)
     except (interop.InteropError, ConfigError, CheckpointError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -7,7 +7,7 @@ from jaxtyping import UInt8, UInt16
 
 from data_prep import felzenszwalb
 from rmae_jax.data.bicubic import resize_bicubic
-from rmae_jax.data.crops import whole
+from rmae_jax.data.crops import whole_image
 from rmae_jax.data.nearest import resize_nearest
 
 MAX_PATCHES = 4096  # per image; the memory of attention grows with the square of this number
@@ -60,8 +60,8 @@ def view(
     sides = [int(min(side, longest_aspect * image_size)) // patch_size * patch_size for side in resized]
     starts = [(side - part) // 2 for side, part in zip(resized, sides, strict=True)]
     middle = tuple(slice(start, start + part) for start, part in zip(starts, sides, strict=True))
-    image = resize_bicubic(pixels, whole(height, width), *resized)[middle]
-    return Photograph(name, image, resize_nearest(layers, whole(*layers.shape[1:]), *resized)[:, *middle])
+    image = resize_bicubic(pixels, whole_image(height, width), *resized)[middle]
+    return Photograph(name, image, resize_nearest(layers, whole_image(*layers.shape[1:]), *resized)[:, *middle])
 
 
 def check_size(image_size: int, patch_size: int) -> None:
@@ -83,4 +83,6 @@ def _reduced(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "
     scale = REGIONS_AT / max(height, width)
     if scale >= 1:
         return pixels
-    return resize_bicubic(pixels, whole(height, width), max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize_bicubic(
+        pixels, whole_image(height, width), max(1, round(height * scale)), max(1, round(width * scale))
+    )

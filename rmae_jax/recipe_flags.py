@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from absl import flags
 
 
-def parse(argv: list[str], required: Mapping[str, str]) -> list[str]:
+def parse_flags(argv: list[str], required: Mapping[str, str]) -> list[str]:
     """Parses the flags, among them "config"; on an error, prints one line and exits.
 
     Args:

@@ -8,7 +8,7 @@ from flax import nnx
 from toy import toy_config, toy_model
 
 import rmae_jax
-from rmae_jax.completion import complete, unnormalized
+from rmae_jax.completion import complete, to_colours
 from rmae_jax.model import RMAE, Mask, normalize, region_probability
 from rmae_jax.model.positions import sincos_positions
 
@@ -25,8 +25,8 @@ def test_normalised_predictions_get_the_colours_of_visible_patches():
     hidden = np.asarray(mask.masked)
     predicted = np.random.default_rng(0).normal(size=(1, 16, 192)).astype(np.float32)
     grid = hidden.reshape(1, 4, 4).repeat(8, axis=1).repeat(8, axis=2)[..., None]
-    shown = unnormalized(predicted, flat, hidden, 8)
-    assert np.array_equal(shown, unnormalized(predicted, np.where(grid, 7, flat), hidden, 8))
+    shown = to_colours(predicted, flat, hidden, 8)
+    assert np.array_equal(shown, to_colours(predicted, np.where(grid, 7, flat), hidden, 8))
     means = shown.reshape(16, 64, 3).mean(axis=1)
     assert np.allclose(means, [0.3, -0.5, 1.0], atol=1e-2)
 

@@ -22,11 +22,11 @@ ALLOWED = {
     "rmae_jax.segmentation_scores": (),
     "rmae_jax.runtime": (),
     "rmae_jax.training": TRAINING,
-    "rmae_jax.loading": (*TRAINING, "rmae_jax.training"),
-    "rmae_jax.evaluate": (*TRAINING, "rmae_jax.training", "rmae_jax.loading"),
+    "rmae_jax.checkpoint_loading": (*TRAINING, "rmae_jax.training"),
+    "rmae_jax.evaluate": (*TRAINING, "rmae_jax.training", "rmae_jax.checkpoint_loading"),
     "rmae_jax.readiness": (*TRAINING, "rmae_jax.training", "rmae_jax.recipe_flags"),
-    "rmae_jax.inspect": (*TRAINING, "rmae_jax.training", "rmae_jax.loading"),
-    "rmae_jax.demo": (*TRAINING, "rmae_jax.training", "rmae_jax.loading"),
+    "rmae_jax.inspect": (*TRAINING, "rmae_jax.training", "rmae_jax.checkpoint_loading"),
+    "rmae_jax.demo": (*TRAINING, "rmae_jax.training", "rmae_jax.checkpoint_loading"),
 }
 
 
@@ -65,4 +65,4 @@ def test_private_names_of_libraries_are_in_one_file():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and any(part.startswith("_") for part in (node.module or "").split("."))
     }
-    assert homes == {"rmae_jax/runtime/library_internals.py"}
+    assert homes == {"rmae_jax/runtime/private_apis.py"}

@@ -1,8 +1,13 @@
-"""A model small enough for exact comparisons. It is compiled as a whole: operation by operation takes minutes."""
+"""Models small enough to be compared number by number, compiled as a whole.
+
+NumPy draws their weights: a program that draws initial weights takes longer to compile than the model itself.
+"""
 
 import functools
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -35,22 +40,41 @@ def toy_config(**changes) -> ml_collections.ConfigDict:
 
 @functools.cache
 def toy_model(**changes) -> RMAE:
-    """Builds a toy model with initial weights."""
-    return jax.jit(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))()
+    """Returns a model of these sizes with weights as large as initial ones."""
+    return with_random_weights(lambda: RMAE(toy_config(**changes), rngs=nnx.Rngs(0)))
 
 
 @functools.cache
 def randomised(**changes) -> RMAE:
-    """Builds a toy model whose biases, norms and tokens are far from their initial values."""
-    graphdef, params = nnx.split(toy_model(**changes))
-    leaves, tree = jax.tree.flatten(nnx.to_pure_dict(params))
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return nnx.merge(graphdef, jax.tree.unflatten(tree, moved))
+    """Returns a model of these sizes whose biases, norms and tokens are far from their initial values."""
+    return shaken(toy_model(**changes), scale=0.1)
+
+
+def with_random_weights(make: Callable[[], nnx.Module], seed: int = 0) -> nnx.Module:
+    """Returns the module that `make` builds with Xavier-normal kernels, tokens of 0.02, biases of 0, scales of 1."""
+    rng, (graphdef, shapes) = np.random.default_rng(seed), nnx.split(nnx.eval_shape(make))
+
+    def value(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if "bias" in name or "scale" in name:
+            return jnp.full(shape.shape, float("scale" in name), shape.dtype)
+        width = np.sqrt(2 / sum(shape.shape[-2:])) if "kernel" in name else 0.02
+        return jnp.asarray(rng.normal(0, width, shape.shape), shape.dtype)
+
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(value, nnx.to_pure_dict(shapes)))
+
+
+def shaken(module: nnx.Module, scale: float) -> nnx.Module:
+    """Returns the module with noise added to each weight."""
+    rng, (graphdef, params) = np.random.default_rng(7), nnx.split(module)
+    moved = jax.tree.map(
+        lambda leaf: leaf + jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype), nnx.to_pure_dict(params)
+    )
+    return nnx.merge(graphdef, moved)
 
 
 def flat(tree) -> dict[str, np.ndarray]:
-    """Returns a module's parameters, or their gradients, by path."""
+    """Returns a module\'s parameters, or their gradients, by path."""
     pure = nnx.to_pure_dict(nnx.state(tree))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)

@@ -2,7 +2,7 @@
 
 from rmae_jax.data.batches import batches, stream
 from rmae_jax.data.examples import center_examples
-from rmae_jax.data.labelled_examples import LabelledExamples, labelled_batches, only_semantic
+from rmae_jax.data.labelled_examples import LabelledExamples, labelled_batches, semantic_source
 from rmae_jax.data.region_filter import RegionFilter
 from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
@@ -15,6 +15,6 @@ __all__ = [
     "batches",
     "center_examples",
     "labelled_batches",
-    "only_semantic",
+    "semantic_source",
     "stream",
 ]

@@ -165,34 +165,34 @@ class _HostExamples:
     def __getitem__(self, index: int) -> Example | DatasetError:
         """Returns an example, or its error: if it were raised, grain would leak the batches of other workers."""
         try:
-            return self._at(self._place(index))
+            return self._example_at(self._position(index))
         except DatasetError as error:
             return error
 
-    def _place(self, index: int) -> int:
+    def _position(self, index: int) -> int:
         """Returns the position in the stream of the example that grain requests as `index`."""
         position, worker = divmod(index, self._workers)
         batch, row = divmod(position, self._rows)
         return self._first + (batch * self._workers + worker) * self._batch_size + row
 
-    def _at(self, place: int) -> Example:
-        epoch, place_in_epoch = divmod(place, len(self._examples.source))
+    def _example_at(self, position: int) -> Example:
+        epoch, place_in_epoch = divmod(position, len(self._examples.source))
         record = int(self._order(epoch)[place_in_epoch])
         if self._on_error == "error":
-            return self._example(record, place)
+            return self._example(record, position)
         try:
-            return self._example(record, place) | {"damaged": np.int64(-1)}
+            return self._example(record, position) | {"damaged": np.int64(-1)}
         except RecordError as error:
-            return self._replacement(place, error) | {"damaged": np.int64(record)}
+            return self._replacement(position, error) | {"damaged": np.int64(record)}
 
-    def _example(self, record: int, place: int) -> Example:
-        return self._examples(record, np.random.default_rng((self._seed, _EXAMPLE, place)))
+    def _example(self, record: int, position: int) -> Example:
+        return self._examples(record, np.random.default_rng((self._seed, _EXAMPLE, position)))
 
-    def _replacement(self, place: int, error: RecordError) -> Example:
+    def _replacement(self, position: int, error: RecordError) -> Example:
         for attempt in range(1, _ATTEMPTS + 1):
-            rng = np.random.default_rng((self._seed, _REPLACEMENT, place, attempt))
+            rng = np.random.default_rng((self._seed, _REPLACEMENT, position, attempt))
             try:
-                return self._example(int(rng.integers(len(self._examples.source))), place)
+                return self._example(int(rng.integers(len(self._examples.source))), position)
             except RecordError:
                 continue
         raise DatasetError(f"{error}; {_ATTEMPTS} records drawn to replace it are corrupt too") from error

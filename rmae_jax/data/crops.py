@@ -48,6 +48,6 @@ def random_resized_crop(rng: np.random.Generator, height: int, width: int) -> Cr
     return Crop(top, left, crop_height, crop_width, flip=bool(rng.random() < 0.5))
 
 
-def whole(height: int, width: int) -> Crop:
+def whole_image(height: int, width: int) -> Crop:
     """Returns the crop that covers the whole image."""
     return Crop(0, 0, height, width)

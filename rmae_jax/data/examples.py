@@ -9,7 +9,7 @@ from jaxtyping import UInt8, UInt16
 
 from data_prep.dataset import records
 from rmae_jax.data.bicubic import resize_bicubic
-from rmae_jax.data.crops import random_resized_crop, whole
+from rmae_jax.data.crops import random_resized_crop, whole_image
 from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.record_cache import CACHE_BYTES, RecordCache
 from rmae_jax.data.region_filter import RegionFilter
@@ -104,17 +104,17 @@ def center_examples(
       DatasetError: a record cannot be read or decoded, or regions are requested and the dataset has none.
     """
     _check_request(source, image_size, num_regions)
-    made, damaged = [], None
+    examples, damaged = [], None
     for index in indices:
         try:
-            made.append(_center_example(source, int(index), image_size, num_regions, seed))
+            examples.append(_center_example(source, int(index), image_size, num_regions, seed))
         except RecordError as error:
             if on_error == "error":
                 raise
             damaged = error
-    if damaged is not None and not made:
+    if damaged is not None and not examples:
         raise DatasetError(f"{damaged}; all requested records are corrupt") from damaged
-    return {key: np.stack([example[key] for example in made]) for key in made[0]}
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
 def _center_example(source: TFRecordSource, record: int, size: int, num_regions: int, seed: int) -> Example:
@@ -130,7 +130,7 @@ def center_view(
 ) -> tuple[UInt8[np.ndarray, "{size} {size} 3"], UInt16[np.ndarray, "layers {size} {size}"] | None]:
     """Resizes the short side of an image and its label maps to `size`; returns their centre crops."""
     height, width = image.shape[:2]
-    crop, short = whole(height, width), min(height, width)
+    crop, short = whole_image(height, width), min(height, width)
     height, width = size * height // short, size * width // short
     top, left = (height - size) // 2, (width - size) // 2
     center = (slice(top, top + size), slice(left, left + size))

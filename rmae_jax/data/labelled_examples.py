@@ -16,14 +16,14 @@ from rmae_jax.data.nearest import resize_nearest
 from rmae_jax.data.record_cache import RecordCache
 from rmae_jax.data.tfrecord_source import DatasetError, TFRecordSource
 
-READERS = 4  # batches read ahead
+BATCHES_AHEAD = 4  # batches read ahead
 
 
 class LabelledExamples:
     """Augmented examples with labels: random resized crop and flip.
 
     Args:
-      source: the source of the records; with `dense`, one that `only_semantic` returned.
+      source: the source of the records; with `dense`, one that `semantic_source` returned.
       image_size: S, in pixels.
       dense: whether labels are the class of each pixel instead of the image's class.
 
@@ -62,11 +62,11 @@ def labelled_examples(
     Raises:
       DatasetError: a record is corrupt or has no label.
     """
-    made = []
+    examples = []
     for record in records:
         image, layers, label = _read(source, record, dense)
-        made.append(_example(record, *center_view(image, layers, image_size), label))
-    return {key: np.stack([example[key] for example in made]) for key in made[0]}
+        examples.append(_example(record, *center_view(image, layers, image_size), label))
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
 def labelled_batches(
@@ -86,18 +86,18 @@ def labelled_batches(
         records = range(first, min(first + batch_size, len(source)))
         return labelled_examples(source, records, image_size=image_size, dense=dense)
 
-    with ThreadPoolExecutor(READERS) as threads:
-        ahead = deque(threads.submit(batch, first) for first in islice(starts, READERS))
+    with ThreadPoolExecutor(BATCHES_AHEAD) as threads:
+        ahead = deque(threads.submit(batch, first) for first in islice(starts, BATCHES_AHEAD))
         try:
             while ahead:
-                made = ahead.popleft().result()
+                examples = ahead.popleft().result()
                 ahead.extend(threads.submit(batch, first) for first in islice(starts, 1))
-                yield made
+                yield examples
         finally:
             threads.shutdown(cancel_futures=True)
 
 
-def only_semantic(source: TFRecordSource) -> TFRecordSource:
+def semantic_source(source: TFRecordSource) -> TFRecordSource:
     """Returns a source of the same records with one label-map layer, that of the pixels' classes.
 
     Raises:

@@ -34,16 +34,16 @@ class RecordCache:
         records = self._records
         if records is not None and record in records:
             return records[record]
-        made = self._decode(record)
+        decoded = self._decode(record)
         with self._lock:
-            self._keep(record, made)
-        return made
+            self._store(record, decoded)
+        return decoded
 
-    def _keep(self, record: int, made: Decoded) -> None:
+    def _store(self, record: int, decoded: Decoded) -> None:
         if self._records is None or record in self._records:
             return
-        self._records[record] = made
-        self._bytes += sum(x.nbytes for x in made if isinstance(x, np.ndarray))
+        self._records[record] = decoded
+        self._bytes += sum(x.nbytes for x in decoded if isinstance(x, np.ndarray))
         if self._bytes * self._count > self._limit * len(self._records):
             self._records = None
 

@@ -53,16 +53,16 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), *LOOPBACK]))
 
     # Imported here, so that a wrong flag is reported at once.
-    from rmae_jax import loading
+    from rmae_jax import checkpoint_loading
     from rmae_jax.demo import app
     from rmae_jax.demo.segmenter import Segmenter
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
 
     silence_libraries()
 
     try:
-        segmenter = Segmenter(loading.load(arguments.checkpoint)[0])
+        segmenter = Segmenter(checkpoint_loading.load(arguments.checkpoint)[0])
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     stop = threading.Event()

@@ -19,9 +19,9 @@ from rmae_jax.completion import to_pixels
 from rmae_jax.model import RMAE, Mask, normalize, region_probability
 from rmae_jax.model.patches import unpatchify
 from rmae_jax.model.positions import Grid
-from rmae_jax.model.query_decoder import QueryDecoder
 from rmae_jax.model.region_encoder import RegionFeatures
 from rmae_jax.model.region_patches import RegionPatches
+from rmae_jax.model.region_query_decoder import QueryDecoder
 
 NUM_PRECOMPILED = 12  # numbers of marks, from 1, for which the model is compiled in advance
 

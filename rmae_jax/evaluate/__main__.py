@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here, so that a missing task is reported at once.
     from rmae_jax.data import DatasetError
     from rmae_jax.evaluate import TASKS as classes
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
 
     silence_libraries()
@@ -79,7 +79,7 @@ def _add_options(parser: argparse.ArgumentParser, name: str, task: type) -> None
 
 
 def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
-    from rmae_jax import loading
+    from rmae_jax import checkpoint_loading
     from rmae_jax.data import TFRecordSource
     from rmae_jax.evaluate import EvaluationData, results
     from rmae_jax.training.recipe import names
@@ -87,8 +87,8 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     layers = names(arguments.region_layers)
     held_out = TFRecordSource(arguments.data, arguments.split, layers)
     train = held_out if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
-    model, config = loading.load(arguments.checkpoint)
-    run, step = loading.run_and_step(arguments.checkpoint)
+    model, config = checkpoint_loading.load(arguments.checkpoint)
+    run, step = checkpoint_loading.run_and_step(arguments.checkpoint)
     if arguments.image_size is not None:
         model = model.at_size(arguments.image_size, arguments.image_size)
     report = _PhaseProgress()

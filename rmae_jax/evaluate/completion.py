@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 from scipy import ndimage
 
-from rmae_jax.completion import candidate_regions, complete, repeated
+from rmae_jax.completion import candidate_regions, complete, repeat_regions
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.data.examples import center_view, decode
 from rmae_jax.evaluate.evaluation_data import EvaluationData
@@ -113,7 +113,7 @@ def _complete_batch(
     permutation = np.tile(examples[0].permutation, (BATCH_SIZE, 1))  # one batch size, to compile once per ratio
     for i, example in enumerate(examples):
         images[i], permutation[i] = example.image, example.permutation
-        maps[i] = repeated(example.regions, num_maps)
+        maps[i] = repeat_regions(example.regions, num_maps)
     mask = Mask(jnp.asarray(permutation), max(1, round(ratio * permutation.shape[1])))
     completed = complete(model, images, maps, mask, mask)
     for i, example in enumerate(examples):

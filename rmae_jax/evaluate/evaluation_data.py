@@ -40,7 +40,7 @@ def num_classes(*sources: TFRecordSource) -> int:
 
 
 def num_dense_classes(*sources: TFRecordSource) -> int:
-    """Returns one more than the largest class of any pixel: the largest number in the maps of `only_semantic`."""
+    """Returns one more than the largest class of any pixel: the largest number in the maps of `semantic_source`."""
     return max(_largest_number(source, record) for source in sources for record in range(len(source)))
 
 

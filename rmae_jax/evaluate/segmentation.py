@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from rmae_jax.data import LabelledExamples, labelled_batches, only_semantic, stream
+from rmae_jax.data import LabelledExamples, labelled_batches, semantic_source, stream
 from rmae_jax.evaluate.evaluation_data import EvaluationData, num_dense_classes, num_steps
 from rmae_jax.evaluate.probe import Head, SelectedTokens, Tokens, selected_tokens, train_head
 from rmae_jax.model import RMAE
@@ -40,7 +40,7 @@ class SegmentationProbe:
         Raises:
           DatasetError: a split has no classes of pixels, or a record is corrupt.
         """
-        train, held_out = map(only_semantic, (data.train, data.held_out))
+        train, held_out = map(semantic_source, (data.train, data.held_out))
         size = model.config.image_size
         examples = LabelledExamples(train, size, dense=True)
         classes, batch_size = num_dense_classes(train, held_out), min(self.batch_size, len(train))

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     # Imported here, so that a wrong flag is reported at once.
     from data_prep import progress
     from rmae_jax.inspect import write_page
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import CheckpointError, ConfigError
 
     silence_libraries()

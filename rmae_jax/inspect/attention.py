@@ -13,7 +13,7 @@ from rmae_jax.inspect.figures import panels, show, styled
 from rmae_jax.model import RMAE
 from rmae_jax.model.blocks import run_stack
 from rmae_jax.model.encoder import PixelEncoder
-from rmae_jax.model.ops.attention import attention_weights as weights_of
+from rmae_jax.model.ops.plain_attention import attention_weights as weights_of
 from rmae_jax.photographs import Photograph
 
 COLUMNS = 4

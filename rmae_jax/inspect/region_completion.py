@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 
-from rmae_jax.completion import GRAY, Completion, candidate_regions, complete, repeated
+from rmae_jax.completion import GRAY, Completion, candidate_regions, complete, repeat_regions
 from rmae_jax.inspect.figures import ACCENTS, panels, show, styled
 from rmae_jax.model import RMAE, Mask, draw_masks
 from rmae_jax.photographs import Photograph
@@ -76,7 +76,7 @@ def complete_regions(
 def run_model(model: RMAE, photograph: Photograph, mask_ratio: float | None, seed: int) -> tuple[Completion, Regions]:
     """Runs both branches on one photograph, a batch of one; also returns its regions, without the repeated ones."""
     regions = choose_regions(photograph, model.config.num_regions, seed)
-    maps = None if model.config.objective == "mae" else repeated(regions, model.config.num_regions)[None]
+    maps = None if model.config.objective == "mae" else repeat_regions(regions, model.config.num_regions)[None]
     return complete(model, photograph.image[None], maps, *masks(model, photograph, mask_ratio, seed)), regions
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.storage.atomic_write import atomic_write_text
-from rmae_jax import loading
+from rmae_jax import checkpoint_loading
 from rmae_jax.inspect import captions
 from rmae_jax.inspect.html_page import Picture, Section, render
 from rmae_jax.inspect.image_files import load_photographs
@@ -54,8 +54,8 @@ def write_page(
     page = Path(output) / "index.html"
     if page.exists() and not overwrite:
         raise FileExistsError(f"{page} already exists; replace it with --overwrite")
-    model, config = loading.load(checkpoint)
-    run, step = loading.run_and_step(checkpoint)
+    model, config = checkpoint_loading.load(checkpoint)
+    run, step = checkpoint_loading.run_and_step(checkpoint)
     size = config.model.image_size if image_size is None else image_size
     check_size(size, config.model.patch_size)
     photographs = load_photographs(images, size, config.model.patch_size)

@@ -13,9 +13,10 @@ from flax import nnx
 from rmae_jax.interop import transformers
 from rmae_jax.interop.errors import InteropError
 from rmae_jax.interop.layout import FORMS, PARTS, StateDict, flat_params, parts_of
-from rmae_jax.interop.position_tables import scale_of_tables, stored_table
+from rmae_jax.interop.position_table_checks import scale_of_tables, stored_table
 from rmae_jax.interop.validate import check_variant, parts_that_fit
 from rmae_jax.model import RMAE
+from rmae_jax.model.shapes import abstract_model
 
 FORMATS = {
     "rmae": ("encoder", "decoder", "regions"),
@@ -92,16 +93,15 @@ def read_model(
     tables = {name: state[name] for part in parts for name in PARTS[part].tables}
     model_config.position_scale = scale_of_tables(tables, model_config)
 
-    def make() -> RMAE:
-        return RMAE(model_config, rngs=nnx.Rngs(seed or 0))
-
-    params = flat_params(jax.jit(make)() if absent else nnx.eval_shape(make))
+    graphdef, shapes = abstract_model(model_config)
+    params = flax.traverse_util.flatten_dict(shapes, sep="/")
+    if absent:
+        params = flat_params(jax.jit(lambda: RMAE(model_config, rngs=nnx.Rngs(seed)))())
     read: dict[str, list[np.ndarray]] = {}
     for weight in (weight for part in parts for weight in PARTS[part].weights(model_config)):
         value = FORMS[weight.form].from_torch(state[weight.name].astype(np.float32))
         read.setdefault(weight.path, []).append(value if weight.layer is None else value[None])
     params |= {path: jnp.concatenate(values) for path, values in read.items()}
-    graphdef = nnx.graphdef(nnx.eval_shape(make))
     return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/")), absent
 
 

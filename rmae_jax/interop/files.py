@@ -15,14 +15,23 @@ import safetensors.numpy
 from data_prep.storage.atomic_write import atomic_folder, atomic_write
 from rmae_jax.interop import transformers
 from rmae_jax.interop.convert import to_torch
-from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.interop.errors import InteropError, join_names
 from rmae_jax.interop.layout import StateDict
 from rmae_jax.model import RMAE
 
 PTH = (".pth", ".pt", ".bin")
 WEIGHTS = "model.safetensors"  # in a transformers folder
 # The exceptions that torch.load raises for a corrupt file, in the old format too.
-DAMAGE = (RuntimeError, EOFError, ValueError, LookupError, AssertionError, OSError, struct.error, zipfile.BadZipFile)
+CORRUPT_FILE_ERRORS = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    OSError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: bool = False) -> StateDict:
@@ -118,7 +127,7 @@ def _read_pth(path: Path) -> dict[str, Any]:
                 f"{path}: contains more than tensors ({found[1]}), and reading it would run code from the file; "
                 "if you trust it, save only its state dict"
             ) from error
-        except DAMAGE as error:
+        except CORRUPT_FILE_ERRORS as error:
             raise InteropError(f"{path}: not a complete PyTorch file ({_first_line(error)})") from error
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
@@ -126,7 +135,7 @@ def _read_pth(path: Path) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise InteropError(f"{path}: contains a {type(found).__name__}, not a state dict")
     if others := [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]:
-        raise InteropError(f"{path}: not a state dict; entries that are not tensors: {listed(others)}")
+        raise InteropError(f"{path}: not a state dict; entries that are not tensors: {join_names(others)}")
     return dict(found)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.interop.errors import InteropError, join_names
 from rmae_jax.interop.layout import StateDict
-from rmae_jax.model.normalization import IMAGENET_MEAN, IMAGENET_STD
+from rmae_jax.model.image_normalization import IMAGENET_MEAN, IMAGENET_STD
 
 # Prefixes of names: MAE's -> transformers'.
-OUTER = {
+PREFIXES = {
     "cls_token": "vit.embeddings.cls_token",
     "pos_embed": "vit.embeddings.position_embeddings",
     "patch_embed.proj.": "vit.embeddings.patch_embeddings.projection.",
@@ -30,7 +30,7 @@ OUTER = {
     "decoder_pred.": "decoder.decoder_pred.",
 }
 # Names within a block: MAE's -> transformers'.
-INNER = {
+BLOCK_NAMES = {
     "norm1": "layernorm_before",
     "norm2": "layernorm_after",
     "attn.proj": "attention.output.dense",
@@ -59,7 +59,7 @@ def from_mae(state: StateDict) -> StateDict:
             for part, third in zip(QKV, np.split(value, 3), strict=True):
                 renamed[_outer(f"{match[1]}attention.attention.{part}.{match[2]}")] = np.ascontiguousarray(third)
         elif match := re.fullmatch(r"(.*blocks\.\d+\.)(.+)\.(weight|bias)", name):
-            renamed[_outer(f"{match[1]}{INNER[match[2]]}.{match[3]}")] = value
+            renamed[_outer(f"{match[1]}{BLOCK_NAMES[match[2]]}.{match[3]}")] = value
         else:
             renamed[_outer(name)] = value
     return renamed
@@ -75,19 +75,19 @@ def to_mae(state: StateDict) -> StateDict:
         state = {f"vit.{name}": value for name, value in state.items()}
     if not any(name.startswith("vit.") for name in state):
         return state
-    renamed, apart = {}, {}
-    inner = {theirs: mae for mae, theirs in INNER.items()}
+    renamed, qkv_parts = {}, {}
+    inner = {theirs: mae for mae, theirs in BLOCK_NAMES.items()}
     for published, value in _published(state).items():
         name = _inverse_outer(published)
         if match := re.fullmatch(r"(.*blocks\.\d+\.)attention\.attention\.(query|key|value)\.(weight|bias)", name):
-            apart.setdefault(f"{match[1]}attn.qkv.{match[3]}", {})[match[2]] = value
+            qkv_parts.setdefault(f"{match[1]}attn.qkv.{match[3]}", {})[match[2]] = value
         elif (match := re.fullmatch(r"(.*blocks\.\d+\.)(.+)\.(weight|bias)", name)) and match[2] in inner:
             renamed[f"{match[1]}{inner[match[2]]}.{match[3]}"] = value
         else:
             renamed[name] = value
-    for name, parts in apart.items():
+    for name, parts in qkv_parts.items():
         if missing := [part for part in QKV if part not in parts]:
-            raise InteropError(f"{name} lacks {listed(missing)}; transformers' ViTMAE stores q, k and v separately")
+            raise InteropError(f"{name} lacks {join_names(missing)}; transformers' ViTMAE stores q, k and v separately")
         shapes = {part: parts[part].shape for part in QKV}
         if len(set(shapes.values())) > 1:
             raise InteropError(f"{name} cannot be joined from query, key and value of different shapes: {shapes}")
@@ -152,13 +152,13 @@ def _published(state: StateDict) -> StateDict:
 
 def _outer(name: str) -> str:
     """Returns the published name of a name of MAE's."""
-    (start,) = (start for start in OUTER if name.startswith(start))
-    return OUTER[start] + name.removeprefix(start)
+    (start,) = (start for start in PREFIXES if name.startswith(start))
+    return PREFIXES[start] + name.removeprefix(start)
 
 
 def _inverse_outer(name: str) -> str:
     """Returns MAE's name of a published name; other names are returned unchanged, and rejected later."""
-    for mae, theirs in OUTER.items():
+    for mae, theirs in PREFIXES.items():
         if name.startswith(theirs):
             return mae + name.removeprefix(theirs)
     return name

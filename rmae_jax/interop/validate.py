@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from rmae_jax.interop.errors import InteropError, listed
+from rmae_jax.interop.errors import InteropError, join_names
 from rmae_jax.interop.layout import FORMS, PARTS, flat_params, parts_of
 from rmae_jax.model import RMAE
 
@@ -64,15 +64,15 @@ def parts_that_fit(state: Mapping[str, np.ndarray], config: ml_collections.Confi
     if not shapes["encoder"].keys() & state.keys():
         raise InteropError(
             "not the weights of a ViT in the layout of R-MAE, MAE, timm or transformers' ViTMAE; "
-            f"tensors found: {listed(sorted(state)) or 'none'}"
+            f"tensors found: {join_names(sorted(state)) or 'none'}"
         )
     present = [part for part in PARTS if part == "encoder" or shapes[part].keys() & state.keys()]
     expected = {name: shape for part in present for name, shape in shapes[part].items()}
     complaints = []
     if missing := [name for name in expected if name not in state]:
-        complaints.append(f"missing: {listed(missing)}")
+        complaints.append(f"missing: {join_names(missing)}")
     if unexpected := sorted(state.keys() - expected.keys()):
-        complaints.append(f"unexpected: {listed(unexpected)}")
+        complaints.append(f"unexpected: {join_names(unexpected)}")
     tables = {table for part in present for table in PARTS[part].tables}
     differing = [
         name
@@ -82,7 +82,7 @@ def parts_that_fit(state: Mapping[str, np.ndarray], config: ml_collections.Confi
     ]
     if differing:
         named = [f"{name} {state[name].shape} instead of {expected[name]}" for name in sorted(differing)]
-        complaints.append(f"wrong shapes: {listed(named, 3)}")
+        complaints.append(f"wrong shapes: {join_names(named, 3)}")
     if complaints:
         sizes = _differing_sizes(state, config)
         reason = f"the weights are those of another model ({'; '.join(sizes)}); " if sizes else ""
@@ -91,7 +91,7 @@ def parts_that_fit(state: Mapping[str, np.ndarray], config: ml_collections.Confi
         if part not in parts_of(config):
             raise InteropError(
                 f"the weights contain a {PARTS[part].title}, which objective {config.objective!r} does not have: "
-                f"{listed(list(shapes[part]), 3)}; remove it, or choose another objective"
+                f"{join_names(list(shapes[part]), 3)}; remove it, or choose another objective"
             )
     if "regions" in present:
         check_variant(config, present)

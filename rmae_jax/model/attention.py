@@ -5,11 +5,26 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.layers import Projection
-from rmae_jax.model.ops.attention import attend
 from rmae_jax.model.ops.linear import linear, linear_for_kernel
+from rmae_jax.model.ops.plain_attention import attend
 
 Tokens = Float[Array, "batch tokens width"]
 Queries = Float[Array, "batch queries width"]
+
+
+def choose_implementation(key: str, platform: str) -> str:
+    """Returns the implementation of attention for a training step.
+
+    Args:
+      key: config.attention of a recipe: "auto" (the kernel on TPUs, plain elsewhere), "plain" or "kernel".
+      platform: of the devices that run the step: "tpu", "gpu" or "cpu".
+
+    Returns:
+      "plain"; "tpu_kernel"; or "tpu_kernel_interpreted", the kernel without a TPU, slowly.
+    """
+    if key == "plain" or (key == "auto" and platform != "tpu"):
+        return "plain"
+    return "tpu_kernel" if platform == "tpu" else "tpu_kernel_interpreted"
 
 
 class Attention(nnx.Module):

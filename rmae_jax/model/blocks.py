@@ -10,10 +10,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Shaped
 
 from rmae_jax.model.attention import Attention, Tokens
-from rmae_jax.model.execution import PLAIN, Execution, block_method
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.ops.activation_names import LINEAR
 from rmae_jax.model.ops.gelu import gelu
+from rmae_jax.model.remat import PLAIN, Execution, block_method
 
 
 class MLP(nnx.Module):

@@ -6,10 +6,10 @@ from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.encoder import token_init
-from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes, reorder
 from rmae_jax.model.positions import Grid
+from rmae_jax.model.remat import PLAIN, Execution
 
 
 class DenseDecoder(nnx.Module):

@@ -7,11 +7,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Block, run_stack, stack
-from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, take
 from rmae_jax.model.patches import patchify
 from rmae_jax.model.positions import Grid
+from rmae_jax.model.remat import PLAIN, Execution
 
 token_init = nnx.initializers.normal(0.02)
 

@@ -94,11 +94,11 @@ def fill_holes(
     return jnp.concatenate([visible, holes], axis=1)
 
 
-def reorder(x: Shaped[Array, "batch patches *rest"], order: Mask, wanted: Mask) -> Shaped[Array, "batch patches *rest"]:
+def reorder(x: Shaped[Array, "batch patches *rest"], order: Mask, target: Mask) -> Shaped[Array, "batch patches *rest"]:
     """Reorders patches from the order of one mask to that of another; free if both share a permutation."""
-    if order.permutation is wanted.permutation:
+    if order.permutation is target.permutation:
         return x
-    return take(x, take(order.restore_ids, wanted.permutation))
+    return take(x, take(order.restore_ids, target.permutation))
 
 
 def draw_masks(

@@ -7,10 +7,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
-from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import Mask, fill_holes
 from rmae_jax.model.positions import Grid
+from rmae_jax.model.remat import PLAIN, Execution
 
 
 class RegionFeatures(NamedTuple):
@@ -83,5 +83,5 @@ class RegionFeed(nnx.Module):
         """Returns (B, L, width), in the order of the regions' mask."""
         batch, num_patches = mask.permutation.shape
         tokens = features.tokens.reshape(batch, -1, *features.tokens.shape[1:])
-        told = self.proj(self.norm(tokens.mean(axis=1)))
-        return fill_holes(told, jnp.zeros((1, 1, told.shape[2])), num_patches)
+        features_at_patches = self.proj(self.norm(tokens.mean(axis=1)))
+        return fill_holes(features_at_patches, jnp.zeros((1, 1, features_at_patches.shape[2])), num_patches)

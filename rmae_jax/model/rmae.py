@@ -11,16 +11,16 @@ from jaxtyping import Array, Float
 from rmae_jax.model.blocks import Block
 from rmae_jax.model.dense_decoder import DenseDecoder
 from rmae_jax.model.encoder import PixelEncoder
-from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import Linear
 from rmae_jax.model.losses import pixel_loss, region_loss
-from rmae_jax.model.map_decoder import MapDecoder
 from rmae_jax.model.masks import Mask, reorder, take
 from rmae_jax.model.patches import patchify
 from rmae_jax.model.positions import Grid, scale_at_size
-from rmae_jax.model.query_decoder import ExpansionBlock, QueryBlock, QueryDecoder
 from rmae_jax.model.region_encoder import RegionEncoder, RegionFeed
+from rmae_jax.model.region_map_decoder import MapDecoder
 from rmae_jax.model.region_patches import RegionPatches, Regions
+from rmae_jax.model.region_query_decoder import ExpansionBlock, QueryBlock, QueryDecoder
+from rmae_jax.model.remat import PLAIN, Execution
 from rmae_jax.model.validate import check
 
 BLOCKS = (Block, QueryBlock, ExpansionBlock)  # the modules that `Execution` applies to
@@ -130,17 +130,17 @@ class RMAE(nnx.Module):
         if region_mask is None:
             region_mask = mask.with_ratio(config.region_mask_ratio)
         maps = self._region_patches(regions)
-        found = self._predict(images, maps, mask, region_mask, masked_only=True)
+        predictions = self._predict(images, maps, mask, region_mask, masked_only=True)
         loss, image_loss, map_loss = jnp.zeros(()), None, None
         if config.objective != "rae":
             patches = take(patchify(images, config.patch_size), mask.masked_ids)
-            image_loss = pixel_loss(found["pixel_pred"], patches, config.norm_pix_loss)
+            image_loss = pixel_loss(predictions["pixel_pred"], patches, config.norm_pix_loss)
             loss += image_loss
         if config.objective != "mae":
             targets = maps.take(region_mask.masked_ids)
-            map_loss = region_loss(found["region_pred"], targets, config.region_loss, config.background_weight)
+            map_loss = region_loss(predictions["region_pred"], targets, config.region_loss, config.background_weight)
             loss += config.region_loss_weight * map_loss
-        return Outputs(loss=loss, pixel_loss=image_loss, region_loss=map_loss, **found)
+        return Outputs(loss=loss, pixel_loss=image_loss, region_loss=map_loss, **predictions)
 
     def reconstruct(
         self,
@@ -153,8 +153,8 @@ class RMAE(nnx.Module):
         if region_mask is None:
             region_mask = mask.with_ratio(self.config.region_mask_ratio)
         maps = self._region_patches(regions)
-        found = self._predict(images, maps, mask, region_mask, masked_only=False)
-        pixels, completed = found["pixel_pred"], found["region_pred"]
+        predictions = self._predict(images, maps, mask, region_mask, masked_only=False)
+        pixels, completed = predictions["pixel_pred"], predictions["region_pred"]
         if pixels is not None:
             pixels = take(pixels, mask.restore_ids)
         if completed is not None:

@@ -6,7 +6,7 @@ import ml_collections
 from flax import nnx
 from jaxtyping import PyTree
 
-from rmae_jax.model.execution import PLAIN, Execution
+from rmae_jax.model.remat import PLAIN, Execution
 from rmae_jax.model.rmae import RMAE
 
 

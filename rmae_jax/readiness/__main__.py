@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     """Prints the report that the flags request."""
     # Imported here, so that a wrong flag is reported at once.
     from rmae_jax.readiness import compare, tables
-    from rmae_jax.runtime.library_output import silence_libraries
+    from rmae_jax.runtime.library_logging import silence_libraries
     from rmae_jax.training import ConfigError
 
     silence_libraries()
@@ -61,4 +61,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     required = {"config": "configs/rmae_b.py", "topology": "v5e:16x16"}
-    app.run(main, flags_parser=partial(recipe_flags.parse, required=required))
+    app.run(main, flags_parser=partial(recipe_flags.parse_flags, required=required))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from rmae_jax.data.region_sampling import bitmask_dtype
-from rmae_jax.readiness import hlo, topologies, traffic
+from rmae_jax.readiness import hlo, program_cost, topologies
 from rmae_jax.readiness.flops import product_flops
 from rmae_jax.training import recipe
 from rmae_jax.training.mesh import split_batch, training_mesh
@@ -105,12 +105,12 @@ def read(compiled: jax.stages.Compiled) -> dict:
         "program": planned.generated_code_size_in_bytes,
         "peak": planned.peak_memory_in_bytes + planned.generated_code_size_in_bytes,
     }
-    found = traffic.collectives(program)
+    found = program_cost.collectives(program)
     return {
         "memory": memory,
-        "traffic": traffic.memory_traffic(program),
-        "cycles": traffic.estimated_cycles(program),
-        "kernels": traffic.kernels(program),
+        "traffic": program_cost.memory_traffic(program),
+        "cycles": program_cost.estimated_cycles(program),
+        "kernels": program_cost.kernels(program),
         "collectives": {kind: dataclasses.asdict(each) for kind, each in found.items()},
     }
 

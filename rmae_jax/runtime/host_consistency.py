@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from rmae_jax.runtime import hosts
-from rmae_jax.runtime.library_internals import coordinator_address, key_value_store, num_processes, process_id
+from rmae_jax.runtime.private_apis import coordinator_address, key_value_store, num_processes, process_id
 
 ANSWER_SECONDS = 300  # within which all hosts must answer
 SEEN_SECONDS = 10  # within which network file systems must show new files

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from rmae_jax.runtime.crash_message import CrashMessage
-from rmae_jax.runtime.library_internals import (
+from rmae_jax.runtime.private_apis import (
     call_before_threads_join,
     is_tpu_pod,
     key_value_store,

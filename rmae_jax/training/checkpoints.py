@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from rmae_jax.runtime import hosts
-from rmae_jax.runtime.library_internals import ORBAX_METADATA, ORBAX_UNFINISHED
+from rmae_jax.runtime.private_apis import ORBAX_METADATA, ORBAX_UNFINISHED
 from rmae_jax.training.checksums import checksums
 from rmae_jax.training.step import TrainState
 

@@ -18,13 +18,13 @@ from rmae_jax.runtime.signals import Interrupted, SharedStopSignal, StopSignals
 from rmae_jax.training import recipe
 from rmae_jax.training.bad_records import SkippedRecords, list_images
 from rmae_jax.training.checkpoints import Checkpoints
-from rmae_jax.training.dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.init_weights import initial_model
 from rmae_jax.training.loss_buffer import LossBuffer, NonFiniteLoss
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.recipe import ConfigError
+from rmae_jax.training.run_dataset import dataset_folder, region_filter, region_layers
 from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 
 from data_prep.storage.atomic_write import atomic_write_text
-from rmae_jax.model.execution import SAVED_BY_REMAT
+from rmae_jax.model.remat import SAVED_BY_REMAT
 from rmae_jax.model.validate import check as check_model
 
 # Keys that a resumed run may change: they do not affect what is learned. Those of the second line change it by rounding

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int, PyTree
 
 from rmae_jax.model import BLOCKS, RMAE, Mask, draw_masks, normalize
-from rmae_jax.model.execution import Execution
+from rmae_jax.model.remat import Execution
 from rmae_jax.model.shapes import abstract_model
 from rmae_jax.training.mesh import AXES, DATA, FSDP, replicated, split_batch
 from rmae_jax.training.sharding import gather, shardings, specs, to_shards

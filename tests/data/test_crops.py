@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmae_jax.data.crops import Crop, random_resized_crop, whole
+from rmae_jax.data.crops import Crop, random_resized_crop, whole_image
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +65,4 @@ def test_extreme_shapes_fall_back_to_the_largest_centred_crop(size, expected):
 
 
 def test_the_whole_image():
-    assert whole(3, 4) == Crop(0, 0, 3, 4, flip=False)
+    assert whole_image(3, 4) == Crop(0, 0, 3, 4, flip=False)

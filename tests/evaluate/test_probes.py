@@ -10,7 +10,7 @@ from toy import toy_model
 import rmae_jax
 from rmae_jax.data import DatasetError, TFRecordSource
 from rmae_jax.evaluate import EvaluationData, Knn, LinearProbe, SegmentationProbe
-from rmae_jax.evaluate.evaluation_data import silent
+from rmae_jax.evaluate.evaluation_data import ignore_progress
 from rmae_jax.evaluate.knn import vote
 from rmae_jax.evaluate.pooled_features import pooled_features
 from rmae_jax.evaluate.segmentation import dense_logits
@@ -28,7 +28,7 @@ def dense(labelled):
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_pooled_features_are_those_of_the_model(data, pool):
-    features, labels = pooled_features(toy_model(), data.held_out, pool, silent)
+    features, labels = pooled_features(toy_model(), data.held_out, pool, ignore_progress)
     images = np.stack([_center(data.held_out, record) for record in range(len(data.held_out))])
     tokens = rmae_jax.features(toy_model(), images)
     expected = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(axis=1)
@@ -60,7 +60,9 @@ def test_colours_are_told_apart(data):
 
 
 def test_a_linear_probe_is_as_good_as_logistic_regression(data):
-    train, held_out = (pooled_features(toy_model(), source, "mean", silent) for source in (data.train, data.held_out))
+    train, held_out = (
+        pooled_features(toy_model(), source, "mean", ignore_progress) for source in (data.train, data.held_out)
+    )
     scale = train[0].std(axis=0)
     reference = LogisticRegression(max_iter=500).fit(train[0] / scale, train[1]).score(held_out[0] / scale, held_out[1])
     found = LinearProbe(epochs=60.0, warmup_epochs=5.0, batch_size=12, base_lr=100.0, pool="mean")(toy_model(), data)

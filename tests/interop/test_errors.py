@@ -11,7 +11,7 @@ from exported import make_toy
 from toy import flat
 
 from rmae_jax import interop
-from rmae_jax.interop.position_tables import stored_table
+from rmae_jax.interop.position_table_checks import stored_table
 from rmae_jax.model.positions import sincos_positions
 
 

@@ -1,28 +1,27 @@
 """Savings of the blocks against the plain formulation."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from toy import shaken, with_random_weights
 
 from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.layers import LayerNorm, Linear
-from rmae_jax.model.query_decoder import linear_of_normed_sum
+from rmae_jax.model.region_query_decoder import linear_of_normed_sum
 
 
-def randomised(module: nnx.Module) -> nnx.Module:
-    """The module with biases and scales far from their initial values."""
-    graphdef, params = nnx.split(module)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return nnx.merge(graphdef, jax.tree.unflatten(tree, moved))
+def randomised(make: Callable[[], nnx.Module]) -> nnx.Module:
+    """A module whose biases and scales are far from their initial values."""
+    return shaken(with_random_weights(make), scale=0.3)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_the_last_block_computes_a_part_of_what_it_would_compute(depth):
-    blocks = randomised(Blocks(16, depth, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)))
+    blocks = randomised(lambda: Blocks(16, depth, 2, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)))
     x = jax.random.normal(jax.random.key(1), (2, 9, 16))
     whole = blocks(x)
     assert np.allclose(blocks(x, first_query=4), whole[:, 4:], atol=1e-5)
@@ -34,7 +33,7 @@ def test_the_last_block_computes_a_part_of_what_it_would_compute(depth):
 def expansion(dtype: str, opposite: bool) -> tuple:
     """A norm and a linear layer, queries and values; each value the opposite of a query, nearly, if asked for."""
     make = {"dtype": jnp.dtype(dtype), "rngs": nnx.Rngs(0)}
-    norm, linear = randomised(LayerNorm(32, **make)), randomised(Linear(32, 24, **make))
+    norm, linear = randomised(lambda: LayerNorm(32, **make)), randomised(lambda: Linear(32, 24, **make))
     q, v = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 3, 32), (2, 7, 32)]))
     if opposite:
         v = v.at[:, :3].set(-q * (1 + 1e-4) + 0.5)

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from toy import flat, forward, reconstruct, toy_model
+from toy import flat, forward, reconstruct, toy_config, toy_model
 
 from configs import rmae_b
 from rmae_jax.model import RMAE, Mask, denormalize, normalize, unpack_regions, vit_sizes
@@ -115,7 +115,8 @@ def mae_parameters(width: int, depth: int, decoder_width: int, decoder_depth: in
 
 
 def test_initial_weights():
-    params = flat(toy_model(width=192, decoder_width=128, region_width=64))
+    config = toy_config(width=192, decoder_width=128, region_width=64)
+    params = flat(jax.jit(lambda: RMAE(config, rngs=nnx.Rngs(0)))())
     for name, value in params.items():
         if name.endswith("bias"):
             assert not value.any(), name

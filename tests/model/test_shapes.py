@@ -2,7 +2,7 @@ from flax import nnx
 from toy import toy_config
 
 from rmae_jax.model import RMAE
-from rmae_jax.model.execution import Execution
+from rmae_jax.model.remat import Execution
 from rmae_jax.model.shapes import abstract_model
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rmae_jax.readiness import hlo, traffic
-from rmae_jax.readiness.traffic import Collective
+from rmae_jax.readiness import hlo, program_cost
+from rmae_jax.readiness.program_cost import Collective
 
 # As a TPU program: a loop of three turns over a stack of weights, an update in place, and collectives, one of them in a
 # fusion. S(1) is on-chip memory.
@@ -103,27 +103,27 @@ def test_a_loop_counts_as_often_as_it_turns():
     times = {instruction.name: times for instruction, times, _ in hlo.walk(program)}
     assert (times["loop"], times["y"], times["less"], times["all"]) == (1, 3, 4, 1)
     assert "product" not in times  # a fusion runs as one
-    assert traffic.estimated_cycles(program) == 3 * 100 + 7
+    assert program_cost.estimated_cycles(program) == 3 * 100 + 7
 
 
 def test_collectives_by_hand():
     summed, gathered = 3 * 8 * 4 + 2 * 16 * 4, 8 * 16 * 4
-    assert traffic.collectives(hlo.parse(TPU)) == {
+    assert program_cost.collectives(hlo.parse(TPU)) == {
         "all-reduce": Collective(1, summed, 2 * summed // 2),  # of pairs
         "all-gather": Collective(1, gathered, gathered * 3 // 4),
     }
-    assert traffic.collectives(hlo.parse(GPU)) == {
+    assert program_cost.collectives(hlo.parse(GPU)) == {
         "all-reduce": Collective(5, 5 * 16, 5 * 28),
         "all-gather": Collective(5, 5 * 128, 5 * 112),
     }
-    assert traffic.estimated_cycles(hlo.parse(GPU)) is None
+    assert program_cost.estimated_cycles(hlo.parse(GPU)) is None
 
 
 def test_calls_of_kernels_count_as_often_as_their_loop_turns():
     kernel = '%y = bf16[8,16]{1,0} custom-call(%x, %w, %copy.1), custom_call_target="tpu_custom_call"'
-    assert traffic.kernels(hlo.parse(TPU)) == 0
+    assert program_cost.kernels(hlo.parse(TPU)) == 0
     fusion = next(line for line in TPU.splitlines() if line.strip().startswith("%y = "))
-    assert traffic.kernels(hlo.parse(TPU.replace(fusion, f"  {kernel}"))) == 3
+    assert program_cost.kernels(hlo.parse(TPU.replace(fusion, f"  {kernel}"))) == 3
 
 
 def test_memory_traffic_by_hand():
@@ -133,7 +133,7 @@ def test_memory_traffic_by_hand():
     body = (x + layer + x) + (row + scalar) + 3 * scalar
     condition = 2 * scalar + 1
     entry = 2 * scalar + 2 * (k0 + g0) + g0 + gathered  # the counter's copy; what is summed; what goes on chip and out
-    assert traffic.memory_traffic(hlo.parse(TPU)) == 3 * body + 4 * condition + entry
+    assert program_cost.memory_traffic(hlo.parse(TPU)) == 3 * body + 4 * condition + entry
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_loop_that_is_no_scan_is_an_error(change):
         "parameter(0)": TPU.replace("%start = s32[]{:T(128)} constant(1)", "%start = s32[]{:T(128)} parameter(4)"),
     }[change]
     with pytest.raises(hlo.HloError, match="cannot tell how often the loop loop runs"):
-        traffic.estimated_cycles(hlo.parse(text))
+        program_cost.estimated_cycles(hlo.parse(text))
 
 
 def test_no_program():
@@ -178,4 +178,4 @@ def test_a_program_of_xla():
     loops = [(i, c) for i, _, c in hlo.walk(program) if i.opcode == "while"]
     assert [hlo.trip_count(program, *loop) for loop in loops] == [5]
     matrix = 64 * 64 * 4
-    assert 5 * 3 * matrix <= traffic.memory_traffic(program) <= 5 * 9 * matrix
+    assert 5 * 3 * matrix <= program_cost.memory_traffic(program) <= 5 * 9 * matrix

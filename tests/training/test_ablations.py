@@ -11,8 +11,8 @@ from configs import rmae_b
 from rmae_jax import data
 from rmae_jax.data import RegionFilter
 from rmae_jax.training import pretrain, recipe
-from rmae_jax.training.dataset import region_filter, region_layers
 from rmae_jax.training.mesh import to_devices, training_mesh
+from rmae_jax.training.run_dataset import region_filter, region_layers
 from rmae_jax.training.step import init_state, train_step
 
 KEYS = {

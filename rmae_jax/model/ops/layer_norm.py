@@ -28,8 +28,8 @@ def _layer_norm_forward(x: Array, scale: Array, bias: Array) -> tuple[Array, tup
     return layer_norm(x, scale, bias), (x, scale)
 
 
-def _layer_norm_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
-    x, scale = kept
+def _layer_norm_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, scale = residuals
     normed, inverse_std = _normed(x)
     d = dy * scale
     mean, along = d.mean(axis=-1, keepdims=True), (d * normed).mean(axis=-1, keepdims=True)

@@ -19,8 +19,8 @@ def _linear_forward(x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[
     return linear(x, kernel, bias), (x, kernel)
 
 
-def _linear_backward(kept: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
-    x, kernel = kept
+def _linear_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    x, kernel = residuals
     # The sum over a wide output's derivatives is fused into the operation that computes them.
     dbias = sum_by_product(dy) if dy.shape[-1] <= NARROW else dy.sum(axis=tuple(range(dy.ndim - 1)))
     return dy @ kernel.T, x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1]), dbias

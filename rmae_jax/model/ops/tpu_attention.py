@@ -101,30 +101,33 @@ def _call(
     width = min(x.shape[-1] for x in (*inputs, *outputs))
     lanes = _group_lanes(width, num_heads)
     batch, groups = len(inputs[0]), width // lanes
-    size = sum(x.dtype.itemsize * _up(x.shape[1], 8) * _up(x.shape[2], LANES) for x in (*inputs, *outputs))
+    size = sum(x.dtype.itemsize * _round_up(x.shape[1], 8) * _round_up(x.shape[2], LANES) for x in (*inputs, *outputs))
     images = max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * size <= _VMEM))
 
-    turns = images * groups
+    iterations = images * groups
     # With few tokens, units wait for each other. Several groups at once give the compiler instructions to interleave.
-    at_once = math.gcd(turns, 4) if outputs[0].shape[1] <= LANES // 2 else 1
+    at_once = math.gcd(iterations, 4) if outputs[0].shape[1] <= LANES // 2 else 1
 
     def kernel(*refs: jax.Ref) -> None:
-        def parts(refs: Sequence[jax.Ref], turn: Array) -> list:  # a wider array holds several parts side by side
-            image, first = turn, 0
+        def parts(refs: Sequence[jax.Ref], iteration: Array) -> list:  # a wider array holds several parts side by side
+            image, first = iteration, 0
             if groups > 1:
-                image, first = jax.lax.div(turn, groups), pl.multiple_of(jax.lax.rem(turn, groups) * lanes, lanes)
+                image, first = (
+                    jax.lax.div(iteration, groups),
+                    pl.multiple_of(jax.lax.rem(iteration, groups) * lanes, lanes),
+                )
             starts = [(ref, start) for ref in refs for start in range(0, ref.shape[-1], width)]
             return [ref.at[image, :, pl.ds(start + first, lanes)] for ref, start in starts]
 
-        def some(i: Array, _: None) -> None:
+        def body(i: Array, _: None) -> None:
             each = [i * at_once + j for j in range(at_once)]
-            given = [[part[...] for part in parts(refs[: len(inputs)], turn)] for turn in each]
+            given = [[part[...] for part in parts(refs[: len(inputs)], iteration)] for iteration in each]
             made = [compute(*values, width // num_heads) for values in given]
-            for turn, values in zip(each, made, strict=True):
-                for part, value in zip(parts(refs[len(inputs) :], turn), values, strict=True):
+            for iteration, values in zip(each, made, strict=True):
+                for part, value in zip(parts(refs[len(inputs) :], iteration), values, strict=True):
                     part[...] = value.astype(part.dtype)
 
-        jax.lax.fori_loop(0, turns // at_once, some, None)
+        jax.lax.fori_loop(0, iterations // at_once, body, None)
 
     def spec(x: Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
         return pl.BlockSpec((images, *x.shape[1:]), lambda i: (i, 0, 0))
@@ -148,20 +151,20 @@ def _call(
 
 def _forward(q: Queries, k: Keys, v: Keys, each: int) -> list[Queries]:
     """Computes the output of a group of heads, each `each` lanes wide."""
-    values, together = _transposed(v), _together(q, each)
+    values, together = _transposed(v), _head_sets(q, each)
     scores = [_scores(k, heads.rows(q), each) for heads in together]
     weights = [_weights(x) for x in scores]
     columns = [
         heads.columns(_dot(values[heads.lanes], numerators.astype(v.dtype), _NN) * inverse)
         for heads, (numerators, inverse) in zip(together, weights, strict=True)
     ]
-    return [_back(columns, q)]
+    return [_rows_from_columns(columns, q)]
 
 
 def _backward(q: Queries, k: Keys, v: Keys, given: Queries, each: int) -> list[Queries | Keys]:
     """Computes the gradients of q, k and v."""
     keys, to_q, to_k, to_v = _transposed(k), [], 0, 0
-    together = _together(q, each)
+    together = _head_sets(q, each)
     for pair in (together[i : i + 2] for i in range(0, len(together), 2)):  # more would need too much memory
         rows = [(heads.rows(q), heads.rows(given)) for heads in pair]
         products = [(_scores(k, q_rows, each), _dot(v, given_rows, _NT)) for q_rows, given_rows in rows]
@@ -175,7 +178,7 @@ def _backward(q: Queries, k: Keys, v: Keys, given: Queries, each: int) -> list[Q
             to_v += _dot(weights, given_rows, _NN)
             to_k += _dot(to_scores, q_rows, _NN)
             to_q.append(heads.columns(_dot(keys[heads.lanes], to_scores, _NN)))
-    return [_back(to_q, q) * each**-0.5, to_k * each**-0.5, to_v]
+    return [_rows_from_columns(to_q, q) * each**-0.5, to_k * each**-0.5, to_v]
 
 
 def _scores(k: Keys, q: Queries, each: int) -> Float[Array, "keys queries"]:
@@ -219,7 +222,7 @@ class _Heads(NamedTuple):
         return jnp.where(reduce(operator.or_, own), x, 0)
 
 
-def _together(q: Rows, each: int) -> list[_Heads]:
+def _head_sets(q: Rows, each: int) -> list[_Heads]:
     """Splits a group of heads into sets whose queries fit together in a register's lanes."""
     queries, heads = len(q), q.shape[1] // each
     slot = max(8, 1 << (queries - 1).bit_length())
@@ -227,7 +230,7 @@ def _together(q: Rows, each: int) -> list[_Heads]:
     return [_Heads(first, count, each, slot if count > 1 else queries) for first in range(0, heads, count)]
 
 
-def _back(columns: list[Float[Array, "_ columns"]], q: Rows) -> Rows:
+def _rows_from_columns(columns: list[Float[Array, "_ columns"]], q: Rows) -> Rows:
     """Converts columns, with each head's lanes as rows, back to one row per query."""
     rows = jnp.concatenate(columns).T
     slot = max(8, 1 << (len(q) - 1).bit_length()) if len(rows) > len(q) else len(q)
@@ -252,5 +255,5 @@ def _group_lanes(width: int, num_heads: int) -> int:
     return lanes if width % lanes == 0 else width
 
 
-def _up(n: int, multiple: int) -> int:
+def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple

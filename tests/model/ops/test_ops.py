@@ -11,10 +11,10 @@ from flax import nnx
 
 from rmae_jax.model.layers import LayerNorm
 from rmae_jax.model.losses import cross_entropy
-from rmae_jax.model.ops.attention import attend_heads
 from rmae_jax.model.ops.gelu import LOG_ODDS, gelu
 from rmae_jax.model.ops.layer_norm import layer_norm
 from rmae_jax.model.ops.linear import add_bias, linear
+from rmae_jax.model.ops.plain_attention import attend_heads
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:

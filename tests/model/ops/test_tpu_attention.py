@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmae_jax.model.ops.attention import attend
+from rmae_jax.model.ops.plain_attention import attend
 from rmae_jax.model.ops.tpu_attention import fits, tpu_attention
 from rmae_jax.readiness import topologies
 

@@ -51,17 +51,17 @@ def _attend_forward(q: Array, k: Array, v: Array) -> tuple[Array, tuple]:
     return jnp.einsum("bhqk,bhkd->bhqd", weights.astype(v.dtype), v), (q, k, v, weights)
 
 
-def _attend_backward(kept: tuple, dout: Array) -> tuple[Array, Array, Array]:
-    q, k, v, weights = kept
+def _attend_backward(residuals: tuple, dout: Array) -> tuple[Array, Array, Array]:
+    q, k, v, weights = residuals
     scale = q.shape[-1] ** -0.5
-    dv = _over_queries(weights.astype(v.dtype), dout)
+    dv = _transposed_product(weights.astype(v.dtype), dout)
     dweights = jnp.einsum("bhqd,bhkd->bhqk", dout, v, preferred_element_type=jnp.float32)
     along = (dweights * weights).sum(axis=-1, keepdims=True)
     dscores = (weights * (dweights - along)).astype(q.dtype)
-    return jnp.einsum("bhqk,bhkd->bhqd", dscores, k) * scale, _over_queries(dscores, q * scale), dv
+    return jnp.einsum("bhqk,bhkd->bhqd", dscores, k) * scale, _transposed_product(dscores, q * scale), dv
 
 
-def _over_queries(scores: Array, x: Array) -> Array:
+def _transposed_product(scores: Array, x: Array) -> Array:
     """Computes scores^T x as (x^T scores)^T, since XLA on CPUs has no fast product with a transposed left side."""
     return jnp.einsum("bhdq,bhqk->bhdk", x.swapaxes(-1, -2), scores).swapaxes(-1, -2)
 

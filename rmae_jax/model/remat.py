@@ -1,4 +1,4 @@
-"""How a model runs its blocks: the attention implementation, rematerialisation, gathering of weights, unrolling.
+"""How a model runs its blocks: what they save and recompute (rematerialisation), gathering of weights, unrolling.
 
 The model carries an `Execution` from its construction. Blocks apply it to themselves: their methods are marked with
 `block_method`, attention modules read `Execution.attention`, and `run_stack` reads `Execution.unrolled`.
@@ -12,6 +12,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
+from rmae_jax.model.attention import choose_implementation
 from rmae_jax.model.ops.activation_names import ATTENTION, LINEAR, PROJECTION
 
 # Activations that a block saves for the backward pass besides its input, by config.remat; each choice saves fewer.
@@ -55,22 +56,19 @@ class Execution:
         """Chooses the execution of a training step from the keys of a recipe.
 
         Args:
-          platform: of the devices that run the step: "tpu", "gpu" or "cpu".
+          platform: the platform of the devices that run the step, "tpu", "gpu" or "cpu".
           attention: config.attention: "auto" (the kernel on TPUs, plain elsewhere), "plain" or "kernel".
           blocks: config.blocks: "auto", "scanned" or "unrolled". "auto" unrolls blocks on TPUs, unless `remat` or
-            split weights show that memory is short.
+            sharded weights show that memory is short.
           remat: config.remat, a key of `SAVED_BY_REMAT`.
-          gather: gathers split weights; None if they are not split.
+          gather: a function that gathers sharded weights; None if they are not sharded.
         """
-        on_tpu = platform == "tpu"
-        implementation = "plain"
-        if attention == "kernel" or (attention == "auto" and on_tpu):
-            implementation = "tpu_kernel" if on_tpu else "tpu_kernel_interpreted"
+        implementation = choose_implementation(attention, platform)
         short_of_memory = remat != "none" or gather is not None
-        unrolled = blocks == "unrolled" or (blocks == "auto" and on_tpu and not short_of_memory)
+        unrolled = blocks == "unrolled" or (blocks == "auto" and platform == "tpu" and not short_of_memory)
         saved = SAVED_BY_REMAT[remat]
         if implementation != "plain" and not unrolled:
-            # A loop writes what is saved to a stack and reads it back, which takes a TPU longer than these products.
+            # A loop writes saved activations to a stack and reads them back, slower on a TPU than recomputing these.
             saved = tuple(name for name in saved if name != PROJECTION)
         return cls(implementation, saved, barrier=short_of_memory, unrolled=unrolled, gather=gather)
 

@@ -1,6 +1,6 @@
 """Time of the factored expansion in the region decoder's first layer, as a ratio to the plain form.
 
-    python -m benchmarks.expansion [--rounds=9]
+    python -m benchmarks.expansion_block [--rounds=9]
 
 Runs the forward and backward pass of that layer over all pairs of K = 8 queries and 147 masked patches, for 64 images.
 Both forms run in turns in this process.
@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from rmae_jax.model.layers import LayerNorm, Linear
-from rmae_jax.model.query_decoder import linear_of_normed_sum
+from rmae_jax.model.region_query_decoder import linear_of_normed_sum
 
 
 def expansion(form: Callable) -> Callable[[], None]:

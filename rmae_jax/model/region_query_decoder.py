@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from rmae_jax.model.attention import Attention, CrossAttention
 from rmae_jax.model.blocks import MLP, run_stack, stack
-from rmae_jax.model.execution import PLAIN, Execution, block_method
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.ops.activation_names import LINEAR
 from rmae_jax.model.ops.gelu import gelu
 from rmae_jax.model.region_encoder import RegionFeatures
+from rmae_jax.model.remat import PLAIN, Execution, block_method
 
 Queries = Float[Array, "batch regions width"]
 

@@ -1,7 +1,7 @@
 from configs import rmae_tiny
 from data_prep import shipped_photographs
 from rmae_jax import data
-from rmae_jax.training.dataset import dataset_folder
+from rmae_jax.training.run_dataset import dataset_folder
 
 
 def test_the_photographs_that_need_no_download(monkeypatch, tmp_path):

@@ -1,6 +1,6 @@
 """Growth of a step's matrix products and of a checkpoint with the encoder, K, the neck and the image size.
 
-    python -m benchmarks.growth
+    python -m benchmarks.recipe_sizes
 
 Traces the training steps of the recipes and counts their products (rmae_jax/readiness/flops.py); nothing is compiled
 or run. Prints a step's GFLOPs per image (a multiply-add is two; forward and backward pass), the number of parameters in

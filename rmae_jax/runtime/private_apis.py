@@ -1,6 +1,6 @@
 """The private names of JAX, Orbax and Python that this package relies on, in one place.
 
-Any release of these libraries may move them; tests/runtime/test_library_internals.py fails when one does.
+Any release of these libraries may move them; tests/runtime/test_private_apis.py fails when one does.
 """
 
 import threading

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 
 from rmae_jax.model.blocks import Blocks
 from rmae_jax.model.encoder import token_init
-from rmae_jax.model.execution import PLAIN, Execution
 from rmae_jax.model.layers import LayerNorm, Linear
 from rmae_jax.model.masks import fill_holes
 from rmae_jax.model.region_encoder import RegionFeatures
+from rmae_jax.model.remat import PLAIN, Execution
 
 
 class MapDecoder(nnx.Module):
