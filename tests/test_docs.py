@@ -24,6 +24,7 @@ DOCUMENTS = [
     "docs/downstream.md",
     "docs/evaluation.md",
     "docs/performance.md",
+    "CONTRIBUTING.md",
 ]
 
 

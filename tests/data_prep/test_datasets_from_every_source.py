@@ -197,7 +197,7 @@ def test_a_coco_annotation_file_chooses_the_images(coco, tmp_path):
 @pytest.mark.parametrize("name", ["../x.jpg", "/etc/x.jpg", "a/../../x.jpg"])
 def test_a_list_that_leads_out_of_the_folder_is_refused(coco, tmp_path, name):
     (tmp_path / "list.json").write_text(json.dumps({"images": [{"id": 1, "file_name": name}]}))
-    with pytest.raises(jobs.PrepError, match="does not lie below the image folder"):
+    with pytest.raises(jobs.PrepError, match="is not below the image folder"):
         jobs.prepare(coco / "images", tmp_path / "out", annotations=tmp_path / "list.json", regions="none")
 
 

@@ -176,7 +176,7 @@ def metadata_without_bytes(folder):
 
 def metadata_of_another(folder):
     edit(folder / "toy-train.json", split="test")
-    return r"toy-train.json: the metadata cannot be read \(it belongs to the split toy-test\); restore it from a copy.*"
+    return "toy-train.json: split is 'test', not 'train' as in the file name; restore it from a copy, or run .*"
 
 
 def more_layers(folder):
