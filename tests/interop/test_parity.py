@@ -10,7 +10,7 @@ from exported import make_toy
 from flax import nnx
 from timm.models.vision_transformer import VisionTransformer
 from torch_rmae import TorchRMAE
-from toy import forward, reconstruct, toy_config
+from toy import forward, reconstruct, toy_config, with_random_weights
 from transformers import AutoImageProcessor, ViTMAEForPreTraining, ViTMAEModel
 
 from rmae_jax import interop
@@ -36,7 +36,7 @@ def test_timm_gives_the_same_features(toy):
 @torch.no_grad()
 def test_vit_base_in_timm(tmp_path):
     config = toy_config(objective="mae", image_size=224, decoder_depth=1, **vit_sizes.encoder("B"))
-    model = jax.jit(lambda: RMAE(config, rngs=nnx.Rngs(0)))()
+    model = with_random_weights(lambda: RMAE(config, rngs=nnx.Rngs(0)))
     interop.write(model, tmp_path / "encoder.safetensors", "timm")
     theirs = timm.create_model("vit_base_patch16_224", num_classes=0).eval()
     theirs.load_state_dict(tensors(interop.read(tmp_path / "encoder.safetensors")), strict=True)

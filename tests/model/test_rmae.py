@@ -95,7 +95,7 @@ def test_losses_at_initialisation():
     images = jax.random.normal(keys[0], (2, 224, 224, 3))
     regions = (jax.random.uniform(keys[1], (2, 8, 14, 14)) < 0.2).astype(jnp.float32).repeat(16, 2).repeat(16, 3)
     model = jax.jit(lambda: RMAE(config, rngs=nnx.Rngs(0)))()
-    outputs = jax.jit(lambda *a: model(*a))(images, regions, Mask.random(keys[2], 2, 196, 0.75))
+    outputs = forward(model, images, regions, Mask.random(keys[2], 2, 196, 0.75))
     assert 1.5 < outputs.pixel_loss < 2.1
     assert 0.6 < outputs.region_loss < 0.8
     assert sum(v.size for k, v in flat(model).items() if k.startswith(("encoder/", "decoder/", "pixel_head/"))) == (

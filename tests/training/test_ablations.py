@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import optax
 import pytest
+from flax import nnx
+from toy import with_random_weights
 
 from configs import rmae_b
 from rmae_jax import data
 from rmae_jax.data import RegionFilter
+from rmae_jax.model import RMAE
 from rmae_jax.training import pretrain, recipe
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.run_dataset import region_filter, region_layers
@@ -84,7 +87,9 @@ def test_an_ablation_takes_a_step(name):
     chosen = region_filter(config)
     if chosen is not None:
         batch["permutation"] = np.stack([chosen.draw_permutation(rng, 32) for _ in range(4)])
-    state, losses = train_step(config, optimizer, mesh)(init_state(config, optimizer, mesh), to_devices(batch, mesh))
+    model = with_random_weights(lambda: RMAE(config.model, rngs=nnx.Rngs(0)))
+    state = init_state(config, optimizer, mesh, model)
+    state, losses = train_step(config, optimizer, mesh)(state, to_devices(batch, mesh))
     assert int(state.step) == 1
     assert all(np.isfinite(value) for value in losses.values())
     assert losses.keys() == {"loss", "pixel_loss", "region_loss"}

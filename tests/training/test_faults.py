@@ -11,7 +11,7 @@ from runs import assert_same, finish, learned, start, step_logged, wait_until
 KILLS = 20
 # Checkpoints follow each other so closely that many a moment is within the writing of one. Without regions: what lives
 # for seconds must be quick to begin.
-STEADY = {"model.objective": "mae", "steps": 450, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
+STEADY = {"model.objective": "mae", "steps": 300, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
 
 
 def wait(process: subprocess.Popen, run: Path, rng: np.random.Generator, beginning: bool) -> None:
