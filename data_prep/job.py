@@ -213,7 +213,10 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
             f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite to delete them"
         )
     for leftover in job.scratch.glob("*.tmp"):
-        leftover.unlink()
+        if leftover.is_dir():  # of `atomic_folder`
+            remove_tree(leftover)
+        else:
+            leftover.unlink()
     try:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:

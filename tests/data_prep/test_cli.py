@@ -333,6 +333,7 @@ def test_sigkill_at_every_change_of_a_file_loses_nothing(killed_at, tmp_path_fac
     while not ends or ends[-1] != 0:
         event += 1
         ends.append(killed_at(event, *flags, f"--output={tmp_path / 'out'}"))
+        assert ends[-1] in (0, -signal.SIGKILL)
         for path in shards(tmp_path / "out"):
             assert path.read_bytes() == expected[path.name]
     assert set(ends[:-1]) == {-signal.SIGKILL} and len(ends) > 8
