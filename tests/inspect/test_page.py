@@ -61,7 +61,7 @@ def test_the_command_writes_one_file(run, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("objective", "absent"), [("mae", {"Region completion", "Region queries"}), ("rae", {"Reconstruction"})]
+    ("objective", "omitted"), [("mae", {"Region completion", "Region queries"}), ("rae", {"Reconstruction"})]
 )
 def test_what_an_objective_does_not_have_is_left_out_with_a_line(photographs, objective, omitted):
     sections = made(randomised(objective=objective), photographs[1:2])
