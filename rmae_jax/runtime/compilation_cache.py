@@ -14,14 +14,14 @@ def enable_compilation_cache() -> None:
     JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=0 disables the cache. If the folder
     cannot be written, programs are compiled each time. JAX keys programs by device and CPU instructions.
 
-    With several CPU devices (xla_force_host_platform_device_count) the cache is disabled, even if the user
+    With several CPU devices in a process (xla_force_host_platform_device_count) the cache is disabled, even if the user
     has named a folder: programs for several CPU devices give wrong results when JAX 0.10 loads them from a cache.
 
     With several hosts the cache is not enabled, because it needs a folder that all of them share: only host 0 writes to
     it, and hosts that compile may wait for host 0 to try out kernels, while host 0 has found its program in its own
     cache and compiles nothing.
     """
-    if jax.default_backend() == "cpu" and jax.device_count() > 1:
+    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     if hosts.several():

@@ -32,8 +32,9 @@ def test_the_last_block_computes_a_part_of_what_it_would_compute(depth):
 
 def expansion(dtype: str, opposite: bool) -> tuple:
     """A norm and a linear layer, queries and values; each value the opposite of a query, nearly, if asked for."""
-    make = {"dtype": jnp.dtype(dtype), "rngs": nnx.Rngs(0)}
-    norm, linear = randomised(lambda: LayerNorm(32, **make)), randomised(lambda: Linear(32, 24, **make))
+    dtype = jnp.dtype(dtype)
+    norm = randomised(lambda: LayerNorm(32, dtype=dtype, rngs=nnx.Rngs(0)))
+    linear = randomised(lambda: Linear(32, 24, dtype=dtype, rngs=nnx.Rngs(0)))
     q, v = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 3, 32), (2, 7, 32)]))
     if opposite:
         v = v.at[:, :3].set(-q * (1 + 1e-4) + 0.5)

@@ -64,7 +64,7 @@ def test_a_second_run_compiles_nothing_and_learns_the_same(command, tmp_path):
 
 def test_several_cpu_devices_have_no_cache(unnamed, monkeypatch):
     """JAX loads wrong programs from it there."""
-    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 8)
     before = jax.config.jax_enable_compilation_cache
     try:
         enable_compilation_cache()
