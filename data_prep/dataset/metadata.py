@@ -17,7 +17,7 @@ def read_metadata(split: Split) -> dict[str, Any]:
     `metadata_problems` checks everything else.
 
     Raises:
-      DatasetError: the file is missing, cannot be parsed, belongs to another split or lacks a key.
+      DatasetError: the file is missing, cannot be parsed or lacks a key.
     """
     path = split.metadata_path
     try:

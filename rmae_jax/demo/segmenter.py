@@ -130,7 +130,7 @@ class Segmenter:
         return CompletedRegion(hidden, np.where(marked, visible, probability))
 
     def compile_ahead(self, stop: threading.Event) -> None:
-        """Compiles, one after the other, the programs for the first AHEAD numbers of marks, at the model's mask ratio.
+        """Compiles the programs for 1 to NUM_PRECOMPILED marks, one after the other, at the model's mask ratio.
 
         Args:
           stop: stops before the next number of marks.

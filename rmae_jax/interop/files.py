@@ -2,7 +2,9 @@
 
 import pickle
 import re
+import shutil
 import struct
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +75,13 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
             out.write(safetensors.numpy.save(state, metadata={"format": "pt"}))
         else:
             tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-            torch.save({"model": tensors} if format in ("rmae", "mae") else tensors, out)
+            content = {"model": tensors} if format in ("rmae", "mae") else tensors
+            # torch.save names the folder in its archive after the file, which an open file would not tell it.
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+                saved = Path(folder) / f".{path.name}.partial"
+                torch.save(content, saved)
+                with saved.open("rb") as file:
+                    shutil.copyfileobj(file, out)
     return state
 
 

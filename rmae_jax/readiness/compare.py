@@ -44,7 +44,7 @@ def rows(
 
     Args:
       config: the recipe.
-      asked: the topologies.
+      requested: the topologies.
       num_examples: the number of images per epoch.
       fit: whether to continue, if a step does not fit, with changes that need less memory (`advice.ladder`); their
         rows are yielded too.
