@@ -12,6 +12,7 @@ from rmae_jax.data.nearest import resize_nearest
 
 MAX_PATCHES = 4096  # per image; the memory of attention grows with the square of this number
 LONGEST_ASPECT = 2  # longer side over shorter side; most patches of a longer image would be far from each other
+THINNEST_ASPECT = 16  # the ends of a longer photograph are cut before it is resized, which bounds the memory
 REGIONS_AT = 640  # longer side in pixels: the size of COCO's images, for which the FH scales were chosen
 
 
@@ -52,7 +53,8 @@ def view(
     Raises:
       ValueError: the size is not a multiple of the patch size, or gives too many patches.
     """
-    check_size(image_size, patch_size)
+    check_size(image_size, patch_size, longest_aspect)
+    pixels = _without_ends(pixels)
     height, width = pixels.shape[:2]
     layers = felzenszwalb.layers(_reduced(pixels))
     scale = image_size / min(height, width)
@@ -64,8 +66,8 @@ def view(
     return Photograph(name, image, resize_nearest(layers, whole_image(*layers.shape[1:]), *resized)[:, *middle])
 
 
-def check_size(image_size: int, patch_size: int) -> None:
-    """Checks that images with this shorter side consist of whole patches, and of at most `MAX_PATCHES`.
+def check_size(image_size: int, patch_size: int, longest_aspect: float = LONGEST_ASPECT) -> None:
+    """Checks that images with this shorter side and longest aspect consist of whole patches, at most `MAX_PATCHES`.
 
     Raises:
       ValueError: they do not.
@@ -73,9 +75,16 @@ def check_size(image_size: int, patch_size: int) -> None:
     if image_size < 1 or image_size % patch_size:
         near = max(1, round(image_size / patch_size)) * patch_size
         raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}; {near} is")
-    patches = LONGEST_ASPECT * (image_size // patch_size) ** 2
+    patches = int(longest_aspect * (image_size // patch_size) ** 2)
     if patches > MAX_PATCHES:
         raise ValueError(f"image size {image_size} may give {patches} patches; at most {MAX_PATCHES} are allowed")
+
+
+def _without_ends(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Crops the centre of a photograph whose longer side is more than THINNEST_ASPECT times the shorter one."""
+    longest = THINNEST_ASPECT * min(pixels.shape[:2])
+    top, left = (max(0, side - longest) // 2 for side in pixels.shape[:2])
+    return pixels[top : top + longest, left : left + longest]
 
 
 def _reduced(pixels: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
             print(OPEN_HOST_WARNING.format(arguments.host, arguments.port))
         print(f"{address}  (press Ctrl-C to stop)", flush=True)
         threading.Event().wait()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     finally:
         stop.set()
