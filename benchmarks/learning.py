@@ -11,6 +11,7 @@ results are in the run folders. An interrupted benchmark resumes when it is run 
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -26,6 +27,9 @@ from data_prep import job
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate import CompletionTask, EvaluationData, SegmentationProbe, results
 from rmae_jax.evaluate.completion import METHODS, VISIBLE_RATIOS
+from rmae_jax.runtime import Interrupted, StopSignals
+from rmae_jax.runtime.allocator import keep_freed_memory
+from rmae_jax.runtime.compilation_cache import enable_compilation_cache
 
 OBJECTIVES = ("mae", "rae", "rmae")
 NAMES = {"initial": "initial weights", "mae": "MAE", "rae": "RAE", "rmae": "R-MAE"}
@@ -42,11 +46,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="training steps of each run (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="number of runs of each objective (default: %(default)s)")
     arguments = parser.parse_args()
+    keep_freed_memory()
+    enable_compilation_cache()
     dataset = _prepare(arguments.output)
     for seed in range(arguments.seeds):
         for objective in OBJECTIVES:
             run, config = arguments.output / f"{objective}_{seed}", recipe(objective, seed, arguments.steps, dataset)
-            rmae_jax.pretrain(config, run)
+            rmae_jax.pretrain(config, run, stop_signals=StopSignals())
             model, _ = rmae_jax.load(run)
             evaluate_run(model, config, run, arguments.steps, dataset)
         config, run = recipe("mae", seed, arguments.steps, dataset), arguments.output / f"initial_{seed}"
@@ -130,4 +136,7 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Interrupted as stopped:
+        sys.exit(str(stopped))

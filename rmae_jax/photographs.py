@@ -36,7 +36,7 @@ def view(
     pixels: UInt8[np.ndarray, "height width 3"],
     image_size: int,
     patch_size: int,
-    longest_aspect: float = LONGEST_ASPECT,
+    longest_aspect: int = LONGEST_ASPECT,
 ) -> Photograph:
     """Resizes the shorter side of a photograph to `image_size`, and crops its centre to whole patches.
 
@@ -59,14 +59,14 @@ def view(
     layers = felzenszwalb.layers(_reduced(pixels))
     scale = image_size / min(height, width)
     resized = max(image_size, round(height * scale)), max(image_size, round(width * scale))
-    sides = [int(min(side, longest_aspect * image_size)) // patch_size * patch_size for side in resized]
+    sides = [min(side, longest_aspect * image_size) // patch_size * patch_size for side in resized]
     starts = [(side - part) // 2 for side, part in zip(resized, sides, strict=True)]
     middle = tuple(slice(start, start + part) for start, part in zip(starts, sides, strict=True))
     image = resize_bicubic(pixels, whole_image(height, width), *resized)[middle]
     return Photograph(name, image, resize_nearest(layers, whole_image(*layers.shape[1:]), *resized)[:, *middle])
 
 
-def check_size(image_size: int, patch_size: int, longest_aspect: float = LONGEST_ASPECT) -> None:
+def check_size(image_size: int, patch_size: int, longest_aspect: int = LONGEST_ASPECT) -> None:
     """Checks that images with this shorter side and longest aspect consist of whole patches, at most `MAX_PATCHES`.
 
     Raises:
@@ -75,7 +75,7 @@ def check_size(image_size: int, patch_size: int, longest_aspect: float = LONGEST
     if image_size < 1 or image_size % patch_size:
         near = max(1, round(image_size / patch_size)) * patch_size
         raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}; {near} is")
-    patches = int(longest_aspect * (image_size // patch_size) ** 2)
+    patches = longest_aspect * (image_size // patch_size) ** 2
     if patches > MAX_PATCHES:
         raise ValueError(f"image size {image_size} may give {patches} patches; at most {MAX_PATCHES} are allowed")
 

@@ -91,12 +91,13 @@ def choose_splits(splits: list[Split], split: str) -> list[Split]:
 
 
 def choose_split(folder: AnyPath, split: str) -> Split:
-    """Returns the only split with this name in a folder.
+    """Returns the only split with this name in a folder, ignoring unfinished ones if another is finished.
 
     Raises:
       DatasetError: there is none, or several datasets share the folder.
     """
     chosen = choose_splits(find_splits(folder), split)
+    chosen = [one for one in chosen if one.metadata_path.exists()] or chosen
     if len(chosen) > 1:
         names = ", ".join(one.name for one in chosen)
         raise DatasetError(f"{folder}: several datasets with a split {split!r}: {names}; give each a folder of its own")
