@@ -24,10 +24,11 @@ def main(argv: list[str]) -> None:
     from data_prep.errors import DatasetError, PrepError
     from rmae_jax.evaluate.periodic import PeriodicEvaluation
     from rmae_jax.interop import InteropError
-    from rmae_jax.runtime import HostError, Interrupted, StopSignals, connect_hosts
     from rmae_jax.runtime.allocator import keep_freed_memory
     from rmae_jax.runtime.compilation_cache import enable_compilation_cache
+    from rmae_jax.runtime.hosts import HostError, connect_hosts
     from rmae_jax.runtime.library_logging import silence_libraries
+    from rmae_jax.runtime.signals import Interrupted, StopSignals
     from rmae_jax.training import CheckpointError, ConfigError, TrainingError, pretrain
 
     silence_libraries()

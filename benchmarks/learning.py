@@ -27,9 +27,9 @@ from data_prep import job
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate import CompletionTask, EvaluationData, SegmentationProbe, results
 from rmae_jax.evaluate.completion import METHODS, VISIBLE_RATIOS
-from rmae_jax.runtime import Interrupted, StopSignals
 from rmae_jax.runtime.allocator import keep_freed_memory
 from rmae_jax.runtime.compilation_cache import enable_compilation_cache
+from rmae_jax.runtime.signals import Interrupted, StopSignals
 
 OBJECTIVES = ("mae", "rae", "rmae")
 NAMES = {"initial": "initial weights", "mae": "MAE", "rae": "RAE", "rmae": "R-MAE"}

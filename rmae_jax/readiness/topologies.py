@@ -8,15 +8,11 @@ import re
 from collections.abc import Sequence
 
 from rmae_jax.readiness.chips import CHIPS, Chip
+from rmae_jax.runtime.library_logging import LIBTPU_WITHOUT_TPU
 
-# Must be set before JAX is imported. Otherwise, libtpu would ask the cloud's metadata server which machine this is, and
-# would allow only one process per machine at a time.
-ENVIRONMENT = {
+# Must be set before JAX is imported. Otherwise, libtpu would also allow only one process per machine at a time.
+ENVIRONMENT = LIBTPU_WITHOUT_TPU | {
     "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_MIN_LOG_LEVEL": "3",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }

@@ -6,8 +6,9 @@ from absl import logging
 
 from rmae_jax.runtime.accelerator_devices import has_tpu
 
-# Without a TPU, libtpu asks the cloud which machine this is and prints that it got no answer. These values silence it.
-_TPU_IS_ABSENT = {
+# Environment for a machine without a TPU, where libtpu would ask the cloud which machine this is and print that it got
+# no answer. It must be set before JAX looks for devices.
+LIBTPU_WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -19,5 +20,5 @@ def silence_libraries() -> None:
     """Silences libraries in the process of a command. Call it before JAX looks for devices."""
     logging.set_verbosity(logging.FATAL)  # Orbax logs a lot, including errors that it also raises
     if not has_tpu():
-        for name, value in _TPU_IS_ABSENT.items():
+        for name, value in LIBTPU_WITHOUT_TPU.items():
             os.environ.setdefault(name, value)

@@ -12,8 +12,8 @@ from runs import assert_close, finish, learned, outcomes, start_hosts, start_slu
 
 from configs import rmae_tiny
 from rmae_jax.data import DatasetError
-from rmae_jax.runtime import HostError, connect_hosts, host_consistency
-from rmae_jax.runtime.hosts import is_device_error
+from rmae_jax.runtime import host_consistency
+from rmae_jax.runtime.hosts import HostError, connect_hosts, is_device_error
 from rmae_jax.training import recipe
 from rmae_jax.training.checkpoints import newest
 
