@@ -63,18 +63,19 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
 
     try:
         segmenter = Segmenter(checkpoint_loading.load(arguments.checkpoint)[0])
+        page = app.build(segmenter)
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     stop = threading.Event()
     compiler = threading.Thread(target=segmenter.compile_ahead, args=(stop,))
     compiler.start()
     try:
-        address = app.launch(app.build(segmenter), arguments.host, arguments.port)
+        address = app.launch(page, arguments.host, arguments.port)
         if arguments.host not in LOOPBACK:
             print(OPEN_HOST_WARNING.format(arguments.host, arguments.port))
         print(f"{address}  (press Ctrl-C to stop)", flush=True)
         threading.Event().wait()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.exit(f"error: {error}")
     finally:
         stop.set()

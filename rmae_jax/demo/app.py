@@ -1,4 +1,4 @@
-"""The page: its elements, and its response to marks, settings and uploads."""
+"""The demo's web page: its elements, and its response to marks, settings and uploads."""
 
 import dataclasses
 import time

@@ -18,7 +18,7 @@ class EvaluationData:
 
     Attributes:
       train: the split to train on.
-      held: the held-out split to evaluate on.
+      held_out: the held-out split to evaluate on.
       seed: the seed of every random choice.
       report: called with the number of steps done and their total.
     """

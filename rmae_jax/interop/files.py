@@ -2,9 +2,7 @@
 
 import pickle
 import re
-import shutil
 import struct
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,19 +67,17 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
             (folder / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
             transformers.write_configs(folder, model.config)
         return state
-    with atomic_write(path) as out:
-        if torch is None:
+    if torch is None:
+        with atomic_write(path) as out:
             # Not save_file, whose files only their owner can read.
             out.write(safetensors.numpy.save(state, metadata={"format": "pt"}))
-        else:
-            tensors = {name: torch.from_numpy(value) for name, value in state.items()}
-            content = {"model": tensors} if format in ("rmae", "mae") else tensors
-            # torch.save names the folder in its archive after the file, which an open file would not tell it.
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-                saved = Path(folder) / f".{path.name}.partial"
-                torch.save(content, saved)
-                with saved.open("rb") as file:
-                    shutil.copyfileobj(file, out)
+        return state
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+    with atomic_folder(path.parent, scratch=path.parent) as folder:
+        # torch.save stores the file's name in the file: with a fixed name, equal weights give equal bytes.
+        partial = folder / f".{path.name}.partial"
+        torch.save({"model": tensors} if format in ("rmae", "mae") else tensors, partial)
+        partial.rename(folder / path.name)
     return state
 
 

@@ -78,8 +78,8 @@ def pretrain(
 
     Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
     checkpoints/, pictures/, losses.png and, if the recipe requests it, evaluation.json; for bad records and losses,
-    skipped.jsonl and nonfinite-STEP.txt. With several hosts (see `rmae_jax.runtime.hosts.connect_hosts`), all of them call
-    this function and share the folder.
+    skipped.jsonl and nonfinite-STEP.txt. With several hosts (see `rmae_jax.runtime.hosts.connect_hosts`), all of them
+    call this function and share the folder.
 
     Args:
       config: the recipe.

@@ -63,7 +63,6 @@ def train_step(
     activations to move, and all communication is written out here and in `sharding.gather`.
     """
     model_config = config.model
-    params = abstract_model(model_config)[1]
     execution = Execution.choose(
         # The mesh's devices, not the default ones: a step may be compiled for devices that this machine lacks.
         mesh.devices.flat[0].platform,
@@ -72,7 +71,7 @@ def train_step(
         remat=config.remat,
         gather=gather if mesh.shape[FSDP] > 1 else None,
     )
-    graphdef, _ = abstract_model(model_config, execution)
+    graphdef, params = abstract_model(model_config, execution)
     num_patches = (model_config.image_size // model_config.patch_size) ** 2
     split = specs(params, mesh)
 
