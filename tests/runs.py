@@ -1,32 +1,20 @@
 """Runs of main.py in processes of their own, on one host or several, and what they learn."""
 
-import os
 import random
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
+from command_server import Command, start
 from flax import nnx
 
 import rmae_jax
 from rmae_jax.training import metrics
 
 Learned = tuple[list[dict], list[np.ndarray]]
-
-
-def start(arguments: list[str], **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | environment,
-    )
 
 
 def finish(arguments: list[str], **environment: str) -> str:
@@ -59,7 +47,7 @@ def step_logged(run: Path) -> int:
     return lines[-1]["step"] if lines else 0
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> None:
+def wait_until(true: Callable[[], bool], process: Command) -> None:
     """Waits for a thing that a process does; complains with its output if it ends before."""
     deadline = time.monotonic() + 240
     while not true():
@@ -67,7 +55,7 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def start_hosts(arguments: list[list[str]], **environment: str) -> list[subprocess.Popen]:
+def start_hosts(arguments: list[list[str]], **environment: str) -> list[Command]:
     """A process for each host, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,7 +64,7 @@ def start_hosts(arguments: list[list[str]], **environment: str) -> list[subproce
     return [start([*own, *flags, f"--host={host}"], **environment) for host, own in enumerate(arguments)]
 
 
-def start_slurm_step(arguments: list[str], count: int) -> list[subprocess.Popen]:
+def start_slurm_step(arguments: list[str], count: int) -> list[Command]:
     """The processes of a step as srun starts them, as far as JAX looks."""
     ports = range(65535 - 2**12 + 1, 65535)  # JAX takes the one that the job's number says
     port = next(port for port in random.sample(ports, 100) if _is_free(port))
@@ -90,7 +78,7 @@ def _is_free(port: int) -> bool:
         return trial.connect_ex(("127.0.0.1", port)) != 0
 
 
-def outcomes(processes: list[subprocess.Popen], seconds: float = 240) -> list[tuple[int, str]]:
+def outcomes(processes: list[Command], seconds: float = 240) -> list[tuple[int, str]]:
     """Exit status and output of each, when all have ended."""
     try:
         outputs = [process.communicate(timeout=seconds)[0] for process in processes]

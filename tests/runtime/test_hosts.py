@@ -8,7 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import assert_close, finish, learned, outcomes, start_hosts, start_slurm_step, step_logged, wait_until
+from runs import (
+    Command,
+    assert_close,
+    finish,
+    learned,
+    outcomes,
+    start_hosts,
+    start_slurm_step,
+    step_logged,
+    wait_until,
+)
 
 from configs import rmae_tiny
 from rmae_jax.data import DatasetError
@@ -117,7 +127,7 @@ def test_a_run_outlives_its_hosts(command, tmp_path):
     """Stopped on one host; then one host is killed, then the first; then a single host resumes, on another mesh."""
     run, lives = tmp_path / "run", LIVES
 
-    def start() -> list[subprocess.Popen]:
+    def start() -> list[Command]:
         return start_hosts([command(run, **lives)] * 2)
 
     hosts = start()

@@ -1,12 +1,11 @@
 """A run that is killed over and over ends as if nothing had happened."""
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
-from runs import assert_same, finish, learned, start, step_logged, wait_until
+from runs import Command, assert_same, finish, learned, start, step_logged, wait_until
 
 KILLS = 20
 # Checkpoints follow each other so closely that many a moment is within the writing of one. Without regions: what lives
@@ -14,11 +13,11 @@ KILLS = 20
 STEADY = {"model.objective": "mae", "steps": 300, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
 
 
-def wait(process: subprocess.Popen, run: Path, rng: np.random.Generator, beginning: bool) -> None:
+def wait(process: Command, run: Path, rng: np.random.Generator, beginning: bool) -> None:
     """Until a random moment while a run goes on; or still imports, restores and compiles, in the beginning."""
     before = step_logged(run)
     if beginning:
-        moment = time.monotonic() + rng.uniform(1, 8)
+        moment = time.monotonic() + rng.uniform(0, 4)
         wait_until(lambda: time.monotonic() > moment or step_logged(run) > before, process)
     else:
         target = before + int(rng.integers(1, 15))

@@ -1,22 +1,16 @@
 """Runs that start from existing weights: --config.init_from."""
 
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from runs import finish, start
 from toy import flat
 
 import rmae_jax
 from rmae_jax import export, interop
 from rmae_jax.training import ConfigError, pretrain
 from rmae_jax.training.init_weights import initial_model
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -27,33 +21,28 @@ def source(config, tmp_path) -> rmae_jax.RMAE:
 
 def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, command, source, tmp_path, capsys):
     """The whole way, through the commands: export, start, stop, resume, export again."""
-    start = tmp_path / "start.safetensors"
-    interop.write(source, start, "mae")
-    frozen = {"base_lr": 0.0, "init_from": start, "steps": 3, "warmup_steps": 1, "log_every": 1}
-    done = run(command(tmp_path / "run", **frozen))
-    assert done.returncode == 0, done.stderr
-    said = f"weights from {start}; newly initialised: region branch"
-    assert said in done.stdout
+    file = tmp_path / "start.safetensors"
+    interop.write(source, file, "mae")
+    frozen = {"base_lr": 0.0, "init_from": file, "steps": 3, "warmup_steps": 1, "log_every": 1}
+    output = finish(command(tmp_path / "run", **frozen))
+    assert f"weights from {file}; newly initialised: region branch" in output
     model, _ = rmae_jax.load(tmp_path / "run")
     ours, theirs = flat(model), flat(source)
     for name, value in ours.items():
         same = np.array_equal(value, theirs[name])
         assert same or not name.startswith(("encoder/", "decoder/", "pixel_head/")), name
 
-    start.unlink()
-    again = run(command(tmp_path / "run", **frozen))
-    assert again.returncode == 0, again.stderr
-    assert "is complete (3 steps)" in again.stdout
+    file.unlink()
+    assert "is complete (3 steps)" in finish(command(tmp_path / "run", **frozen))
 
-    flags = [f"--checkpoint={tmp_path / 'run'}", "--format=mae", f"--output={start}"]
-    exported = run(["-m", "rmae_jax.export", *flags])
-    assert exported.returncode == 0, exported.stderr
-    assert f"{start}: " in exported.stdout and "format mae" in exported.stdout
-    found, wanted = interop.read(start), interop.to_torch(source, "mae")
+    flags = [f"--checkpoint={tmp_path / 'run'}", "--format=mae", f"--output={file}"]
+    exported = finish(["-m", "rmae_jax.export", *flags])
+    assert f"{file}: " in exported and "format mae" in exported
+    found, wanted = interop.read(file), interop.to_torch(source, "mae")
     assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
     # The rest of the command in this process: a string that it exits with is said on stderr, the status is 1.
-    with pytest.raises(SystemExit, match=f"^error: {start} already exists"):
+    with pytest.raises(SystemExit, match=f"^error: {file} already exists"):
         export.main(flags)
     with pytest.raises(SystemExit, match="^2$"):
         export.main([flags[0], "--format=keras", "--output=x"])
@@ -61,9 +50,10 @@ def test_a_run_starts_from_a_file_is_resumed_without_it_and_exported(config, com
     with pytest.raises(SystemExit, match="^error: .*is not a run folder"):
         export.main([f"--checkpoint={tmp_path}", flags[1], "--output=x.pth"])
 
-    missing = run(command(tmp_path / "other", init_from=tmp_path / "nothing.pth"))
+    missing = start(command(tmp_path / "other", init_from=tmp_path / "nothing.pth"))
+    output, _ = missing.communicate()
     assert missing.returncode == 1
-    assert missing.stderr.strip() == f"error: {tmp_path / 'nothing.pth'}: no such file"
+    assert output.strip() == f"error: {tmp_path / 'nothing.pth'}: no such file"
 
 
 def test_weights_of_smaller_images_are_interpolated_and_the_run_remembers(config, source, tmp_path):

@@ -10,7 +10,7 @@ from runs import assert_same, finish, flip, largest, learned, signal_at, start, 
 
 from rmae_jax.training.checkpoints import newest
 
-LONG = {"steps": 120, "checkpoint_every": 10, "pictures_every": 1000}
+LONG = {"steps": 60, "checkpoint_every": 10, "pictures_every": 1000}
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def uninterrupted(tmp_path_factory):
 def test_a_stopped_and_resumed_run_equals_an_undisturbed_one(command, uninterrupted, tmp_path):
     """Stopped twice, each time in another way; what resumes is stopped as well."""
     run = tmp_path / "run"
-    for step, signum, status in ((24, signal.SIGINT, 130), (62, signal.SIGTERM, 0)):
+    for step, signum, status in ((14, signal.SIGINT, 130), (32, signal.SIGTERM, 0)):
         before = step_logged(run)
         returned, output = signal_at(command(run, **LONG), run, step, signum)
         assert returned == status, output
-        assert step <= step_logged(run) < 120, "the run ended before the signal"
+        assert step <= step_logged(run) < 60, "the run ended before the signal"
         assert "Traceback" not in output
         assert "the same command resumes from there" in output
         assert ("resumed from" in output) == bool(before), output
@@ -65,12 +65,8 @@ def test_a_run_goes_on_after_a_full_disk_and_from_the_checkpoint_before_a_damage
     output = finish(command(run, **LONG))
     before = good.with_name(str(int(good.name) - 10))
     assert f"CORRUPT CHECKPOINT: {good} " in output and f"using {before} instead" in output
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
-        "100",
-        "110",
-        "120",
-        f"{good.name}.damaged",
-    ]
+    left = {path.name for path in (run / "checkpoints").iterdir()}
+    assert left == {"40", "50", "60", f"{good.name}.damaged"}
     assert_same(learned(run), uninterrupted(command))
 
 

@@ -23,7 +23,7 @@ def on_eight(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("eight")
     environment = os.environ | {
         "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join([".", os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([".", "tests", os.environ.get("PYTHONPATH", "")]),
     }
     process = subprocess.run(
         [sys.executable, eight_devices.__file__, folder], env=environment, capture_output=True, text=True, timeout=600
