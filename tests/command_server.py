@@ -131,12 +131,17 @@ def _serve(requests: socket.socket) -> list[str] | None:
 
 def main() -> None:
     """Imports what main.py imports, serves, and runs the command of a request in the process forked for it."""
-    from tracing import skip_discarded_messages
+    import numpy as np
+    from tracing import collect_less_garbage, skip_discarded_messages
 
     import rmae_jax.evaluate.periodic
     import rmae_jax.training  # noqa: F401
+    from rmae_jax.data.bicubic import resize_bicubic
+    from rmae_jax.data.crops import Crop
 
     skip_discarded_messages()
+    resize_bicubic(np.zeros((8, 8, 3), np.uint8), Crop(0, 0, 8, 8), 8, 8)  # Numba loads its compiler at the first call
+    collect_less_garbage()
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         arguments = _serve(requests)
     if arguments is None:

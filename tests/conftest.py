@@ -1,10 +1,9 @@
-import gc
 import os
 import signal
 import tempfile
 
 import pytest
-from tracing import skip_discarded_messages
+from tracing import collect_less_garbage, skip_discarded_messages
 
 # With libtpu installed, JAX looks for TPUs and complains that there are none.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -43,6 +42,5 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Excludes all imported modules from garbage collection, and collects less often: tracing makes much garbage."""
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 50)
+    """Saves a tenth of the time, once the modules of all tests are imported."""
+    collect_less_garbage()

@@ -22,6 +22,7 @@ from rmae_jax.training.step import TrainState
 T = TypeVar("T")
 KEEP = 3  # newest checkpoints that a run retains
 CORRUPT_SUFFIX = ".damaged"  # suffix of a corrupt checkpoint's folder that was set aside
+MIN_SLICE = 1 << 20  # bytes; devices share the writing of larger arrays: a program is compiled for each slice
 
 
 class CheckpointError(RuntimeError):
@@ -75,7 +76,9 @@ class Checkpoints:
         self._saved = step
         metadata = {"checksums": checksums(state)}
         try:
-            self._writing = ocp.save_async(self.path(step), state, custom_metadata=metadata)
+            with ocp.Context() as context:
+                context.array.saving.min_slice_bytes_for_replica_parallel = MIN_SLICE
+                self._writing = ocp.save_async(self.path(step), state, custom_metadata=metadata)
         except Exception as error:  # of any type: a run that cannot save must report it and end
             raise self._not_written(error) from error
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import ml_collections
 import numpy as np
-from tracing import skip_discarded_messages
+from tracing import collect_less_garbage, skip_discarded_messages
 
 from configs import rmae_tiny
 from rmae_jax.training.checkpoints import Checkpoints
@@ -136,4 +136,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     skip_discarded_messages()
+    collect_less_garbage()
     main(Path(sys.argv[1]))
