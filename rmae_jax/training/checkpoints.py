@@ -75,9 +75,10 @@ class Checkpoints:
             return
         self._saved = step
         metadata = {"checksums": checksums(state)}
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = MIN_SLICE
         try:
-            with ocp.Context() as context:
-                context.array.saving.min_slice_bytes_for_replica_parallel = MIN_SLICE
+            with context:
                 self._writing = ocp.save_async(self.path(step), state, custom_metadata=metadata)
         except Exception as error:  # of any type: a run that cannot save must report it and end
             raise self._not_written(error) from error

@@ -174,17 +174,21 @@ def test_progress_never_counts_an_image_twice(folder, tmp_path):
 
 def test_workers_end_with_the_caller(folder, tmp_path):
     """When nobody listens any more, no process is left behind."""
+
+    def children() -> set[str]:
+        return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+    before = children()
     job = planned(folder, tmp_path / "out")
     job.scratch.mkdir(parents=True)
     work = job.shards(tuple(source.ready(job.scratch) for source in job.regions))
     outcomes = local.run(retry.attempt, work, 2, lambda done: None)
     next(outcomes)
-    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    assert len(mine.read_text().split()) >= 2
+    assert len(children() - before) >= 2
     outcomes.close()
-    before = time.monotonic()
-    while len(mine.read_text().split()) > 1:  # Python's resource tracker stays
-        assert time.monotonic() < before + 5
+    closed = time.monotonic()
+    while len(children() - before) > 1:  # Python's resource tracker stays
+        assert time.monotonic() < closed + 5
         time.sleep(0.01)
 
 
