@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from data_prep import shards
@@ -17,7 +18,7 @@ from data_prep.plan import Job, Options, difference, plan
 from data_prep.regions import coco_annotations
 from data_prep.regions.region_source import MapMaker
 from data_prep.shards import Shard, Summary
-from data_prep.storage.atomic_write import atomic_write
+from data_prep.storage.atomic_write import atomic_write, remove_unfinished
 from data_prep.storage.paths import AnyPath, file_lock, remove_tree
 
 MAX_BAD = 0.01
@@ -212,11 +213,8 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
         raise PrepError(
             f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite to delete them"
         )
-    for leftover in job.scratch.glob("*.tmp"):
-        if leftover.is_dir():  # of `atomic_folder`
-            remove_tree(leftover)
-        else:
-            leftover.unlink()
+    if isinstance(job.scratch, Path):  # an object store shows complete objects only
+        remove_unfinished(job.scratch)
     try:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:

@@ -7,8 +7,9 @@ from data_prep.errors import DatasetError
 from data_prep.storage.paths import AnyPath
 
 MAKE_DATASET = "create a dataset with `python -m data_prep --images=DIR --output=DATASET`"
+# Not the metadata, NAME-SPLIT.json, as which other files are named.
 _SPLIT_FILE = re.compile(
-    r"([^.].*)-(\w+)\.(?:json|index\.npy|skipped\.jsonl|inputs\.jsonl|tfrecord-.*)|\.(.+)-(\w+)\.unfinished"
+    r"([^.].*)-(\w+)\.(?:index\.npy|skipped\.jsonl|inputs\.jsonl|tfrecord-.*)|\.(.+)-(\w+)\.unfinished"
 )
 
 

@@ -84,6 +84,20 @@ def atomic_folder(folder: AnyPath, scratch: AnyPath | None = None) -> Iterator[P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path, pattern: str = "*") -> None:
+    """Deletes what killed processes left unfinished in a local folder: temporary files and folders of this module.
+
+    Args:
+      folder: the folder; no other process may be writing to it.
+      pattern: only those of files whose names match, as in `Path.glob`.
+    """
+    for path in folder.glob(f"{pattern}.{'[0-9a-f]' * 32}.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Flushes a local folder's list of names to disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -27,13 +27,11 @@ class PeriodicEvaluation:
     """
 
     def __init__(self, config: ml_collections.ConfigDict, run: Path):
-        """Checks config.evaluate and opens its dataset, if the recipe requests evaluations.
+        """Opens the dataset of config.evaluate, if the recipe requests evaluations.
 
         Raises:
-          ConfigError: a key of config.evaluate has an invalid value.
           DatasetError: the dataset cannot be used.
         """
-        check(config)
         self._config, self._run, keys = config, run, config.evaluate
         self._tasks = {name: evaluate.TASKS[name]() for name in names(keys.tasks)} if keys.every else {}
         if self._tasks:
@@ -43,6 +41,28 @@ class PeriodicEvaluation:
             train = TFRecordSource(folder, keys.train_split, layers) if needs_train else held_out
             self._data = evaluate.EvaluationData(train, held_out, config.seed)
             self._graphdef = abstract_model(config.model)[0]
+
+    @staticmethod
+    def check(config: ml_collections.ConfigDict) -> None:
+        """Checks the keys of config.evaluate.
+
+        Raises:
+          ConfigError: a key has an invalid value.
+        """
+        keys, tasks = config.evaluate, names(config.evaluate.tasks)
+        if keys.every < 0:
+            raise ConfigError(f"evaluate.every is {keys.every}; it must be a number of steps, or 0 for no evaluations")
+        unknown = [name for name in tasks if name not in evaluate.TASKS]
+        if unknown:
+            raise ConfigError(
+                f"evaluate.tasks: unknown task {', '.join(unknown)}; the tasks are {', '.join(evaluate.TASKS)}"
+            )
+        if keys.every and not tasks:
+            raise ConfigError(f"evaluate.tasks is empty; choose from {', '.join(evaluate.TASKS)}")
+        if keys.every and not (keys.path or config.data.path):
+            raise ConfigError("evaluate.path is empty; set the dataset to evaluate on: --config.evaluate.path=DATASET")
+        if keys.every and "completion" in tasks and config.model.objective == "mae":
+            raise ConfigError('evaluate.tasks has completion, but the "mae" objective has no region branch; remove it')
 
     def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
         """Evaluates the parameters if `step` is a multiple of evaluate.every or the last step. All hosts must call it.
@@ -61,25 +81,3 @@ class PeriodicEvaluation:
             scores = task(model, self._data)
             results.write(self._run, self._config, results.build_entry(name, task, model, step, self._data, scores))
             hosts.print_once(f"step {step}: {name} {json.dumps(scores)}")
-
-
-def check(config: ml_collections.ConfigDict) -> None:
-    """Checks the keys of config.evaluate.
-
-    Raises:
-      ConfigError: a key has an invalid value.
-    """
-    keys, tasks = config.evaluate, names(config.evaluate.tasks)
-    if keys.every < 0:
-        raise ConfigError(f"evaluate.every is {keys.every}; it must be a number of steps, or 0 for no evaluations")
-    unknown = [name for name in tasks if name not in evaluate.TASKS]
-    if unknown:
-        raise ConfigError(
-            f"evaluate.tasks: unknown task {', '.join(unknown)}; the tasks are {', '.join(evaluate.TASKS)}"
-        )
-    if keys.every and not tasks:
-        raise ConfigError(f"evaluate.tasks is empty; choose from {', '.join(evaluate.TASKS)}")
-    if keys.every and not (keys.path or config.data.path):
-        raise ConfigError("evaluate.path is empty; set the dataset to evaluate on: --config.evaluate.path=DATASET")
-    if keys.every and "completion" in tasks and config.model.objective == "mae":
-        raise ConfigError('evaluate.tasks has completion, but the "mae" objective has no region branch; remove it')

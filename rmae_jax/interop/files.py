@@ -1,5 +1,6 @@
 """Reading and writing of state dicts: .safetensors, PyTorch's .pth with only tensors, and transformers' folders."""
 
+import glob
 import pickle
 import re
 import struct
@@ -12,7 +13,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from data_prep.storage.atomic_write import atomic_folder, atomic_write
+from data_prep.storage.atomic_write import atomic_folder, atomic_write, remove_unfinished
 from rmae_jax.interop import transformers
 from rmae_jax.interop.convert import to_torch
 from rmae_jax.interop.errors import InteropError, join_names
@@ -62,6 +63,7 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
     torch = _torch(path) if path.suffix == ".pth" else None
     state = to_torch(model, format)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path.parent, glob.escape(path.name))
     if format == "transformers":
         with atomic_folder(path) as folder:
             (folder / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))

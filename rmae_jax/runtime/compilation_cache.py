@@ -21,6 +21,8 @@ def enable_compilation_cache() -> None:
     it, and hosts that compile may wait for host 0 to try out kernels, while host 0 has found its program in its own
     cache and compiles nothing.
     """
+    if hosts.several() and not jax.config.jax_compilation_cache_dir:
+        return  # before JAX looks for devices: hosts first compare their versions
     if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
         jax.config.update("jax_enable_compilation_cache", False)
         return

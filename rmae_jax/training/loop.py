@@ -1,16 +1,17 @@
 """The pre-training loop."""
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import ml_collections
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from data_prep.storage.atomic_write import remove_unfinished
 from rmae_jax import data
 from rmae_jax.data.examples import Example
 from rmae_jax.runtime import host_consistency, hosts
@@ -33,8 +34,16 @@ class TrainingError(RuntimeError):
     """Training cannot continue."""
 
 
+@runtime_checkable
 class Evaluation(Protocol):
     """The interface of an evaluation during training; `rmae_jax.evaluate.periodic` implements it."""
+
+    def __init__(self, config: ml_collections.ConfigDict, run: Path):
+        """Prepares the evaluation that config.evaluate requests; `run` is the run folder."""
+
+    @staticmethod
+    def check(config: ml_collections.ConfigDict) -> None:
+        """Raises ConfigError if a key of config.evaluate has an invalid value."""
 
     def after_step(self, step: int, params: PyTree[jax.Array], mesh: Mesh, *, last: bool) -> None:
         """Evaluates if due. Called on all hosts after each step."""
@@ -71,7 +80,7 @@ def pretrain(
     config: ml_collections.ConfigDict,
     workdir: str | Path,
     *,
-    evaluation: Callable[[ml_collections.ConfigDict, Path], Evaluation] | None = None,
+    evaluation: type[Evaluation] | None = None,
     stop_signals: StopSignals | None = None,
 ) -> TrainState:
     """Pre-trains a model with a recipe and writes all results to the run folder.
@@ -84,7 +93,7 @@ def pretrain(
     Args:
       config: the recipe.
       workdir: the run folder, created if it does not exist.
-      evaluation: creates the evaluation that config.evaluate requests, from the recipe and the run folder.
+      evaluation: the class of the evaluation that config.evaluate requests.
       stop_signals: a context for the training; after a signal, the state is saved and `Interrupted` raised. With None,
         the process's signal handlers stay as they are.
 
@@ -104,6 +113,8 @@ def pretrain(
         raise ConfigError(
             "evaluate.every is set; pass evaluation=rmae_jax.evaluate.periodic.PeriodicEvaluation to pretrain"
         )
+    if evaluation is not None:
+        evaluation.check(config)
     mesh = training_mesh(config)
     config, model = initial_model(config, run)
     recipe.check_resumed(config, run)
@@ -127,6 +138,8 @@ def pretrain(
     optimizer = adamw(config, durations)
     if hosts.is_first():
         (run / "pictures").mkdir(parents=True, exist_ok=True)
+        for written in (run, run / "pictures"):
+            remove_unfinished(written)
         recipe.save(config, run)
     host_consistency.check_shared(run)
     with Checkpoints(run) as checkpoints, stop_signals or nullcontext(StopSignals()) as stop:

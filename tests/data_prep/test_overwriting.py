@@ -104,7 +104,7 @@ def unfinished(folder, tmp_path, monkeypatch):
 def test_a_damaged_part_of_an_unfinished_job_is_made_again(folder, original, unfinished, damaged, kept):
     (path,) = [path for path in unfinished.rglob("*") if path.match(damaged)]
     os.truncate(path, kept)
-    (unfinished / ".regions-train.unfinished" / "left.tmp").touch()
+    (unfinished / ".regions-train.unfinished" / f"left.{'0' * 32}.tmp").touch()
     jobs.prepare(folder, unfinished, **OPTIONS)
     assert contents(unfinished) == contents(original)
 

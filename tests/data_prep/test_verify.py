@@ -648,3 +648,9 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     stdout, _ = process.communicate(timeout=30)
     undisturbed = command(folder, "--workers=1")
     assert (process.returncode, stdout) == (undisturbed.returncode, undisturbed.stdout)
+
+
+def test_other_files_of_a_folder_are_not_a_split(dataset):
+    for name in ("package-lock.json", "a-b-v1.json", "coco-val.jsonl"):
+        (dataset / name).write_text("{}")
+    assert problems(dataset) == []

@@ -112,6 +112,7 @@ def test_help_tells_a_task_s_options(capsys):
         ({"evaluate.every": -1}, "evaluate.every is -1"),
         ({"evaluate.tasks": ""}, "evaluate.tasks is empty"),
         ({"model.objective": "mae"}, 'the "mae" objective has no region branch'),
+        ({"evaluate.every": -1, "init_from": "none.pth", "data.path": "none"}, "evaluate.every is -1"),  # known first
     ],
 )
 def test_recipes_that_cannot_work(labelled, tmp_path, changes, message):
