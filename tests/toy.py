@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 
 from configs import rmae_b
 from rmae_jax.model import RMAE
@@ -52,7 +53,13 @@ def randomised(**changes) -> RMAE:
 
 def with_random_weights(make: Callable[[], nnx.Module], seed: int = 0) -> nnx.Module:
     """Returns the module that `make` builds with Xavier-normal kernels, tokens of 0.02, biases of 0, scales of 1."""
-    rng, (graphdef, shapes) = np.random.default_rng(seed), nnx.split(nnx.eval_shape(make))
+    graphdef, shapes = nnx.split(nnx.eval_shape(make))
+    return nnx.merge(graphdef, random_weights(nnx.to_pure_dict(shapes), seed))
+
+
+def random_weights(shapes: PyTree, seed: int = 0) -> PyTree:
+    """Returns such weights for the shapes of parameters."""
+    rng = np.random.default_rng(seed)
 
     def value(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
         name = jax.tree_util.keystr(path)
@@ -61,7 +68,7 @@ def with_random_weights(make: Callable[[], nnx.Module], seed: int = 0) -> nnx.Mo
         width = np.sqrt(2 / sum(shape.shape[-2:])) if "kernel" in name else 0.02
         return jnp.asarray(rng.normal(0, width, shape.shape), shape.dtype)
 
-    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(value, nnx.to_pure_dict(shapes)))
+    return jax.tree_util.tree_map_with_path(value, shapes)
 
 
 def shaken(module: nnx.Module, scale: float) -> nnx.Module:

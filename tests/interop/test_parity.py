@@ -35,10 +35,11 @@ def test_timm_gives_the_same_features(toy):
 
 @torch.no_grad()
 def test_vit_base_in_timm(tmp_path):
-    config = toy_config(objective="mae", image_size=224, decoder_depth=1, **vit_sizes.encoder("B"))
+    """The widths of ViT-B, with two of its blocks."""
+    config = toy_config(objective="mae", image_size=224, decoder_depth=1, **vit_sizes.encoder("B") | {"depth": 2})
     model = with_random_weights(lambda: RMAE(config, rngs=nnx.Rngs(0)))
     interop.write(model, tmp_path / "encoder.safetensors", "timm")
-    theirs = timm.create_model("vit_base_patch16_224", num_classes=0).eval()
+    theirs = timm.create_model("vit_base_patch16_224", depth=2, num_classes=0).eval()
     theirs.load_state_dict(tensors(interop.read(tmp_path / "encoder.safetensors")), strict=True)
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     ours = encode(model.encoder, images.permute(0, 2, 3, 1).numpy())

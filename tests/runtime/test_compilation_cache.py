@@ -54,7 +54,7 @@ def test_several_hosts_name_a_folder_or_have_none(unnamed, monkeypatch):
 def test_a_second_run_compiles_nothing_and_learns_the_same(command, tmp_path):
     found = []
     for run in ("first", "second"):
-        arguments = command(tmp_path / run, steps=3)
+        arguments = command(tmp_path / run, model__objective="mae", steps=3)
         finish(arguments, JAX_COMPILATION_CACHE_DIR="", XDG_CACHE_HOME=str(tmp_path))
         found.append({file.name for file in Path(tmp_path, "rmae_jax", "compiled").iterdir()})
     assert found[0] == found[1]

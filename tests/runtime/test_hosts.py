@@ -60,7 +60,7 @@ def test_several_hosts_learn_what_one_does(command, expected, tmp_path, count, c
 
 
 # Without regions: what is killed must be quick to begin anew.
-LIVES = {"model.objective": "mae", "steps": 120, "base_lr": 0.002, "checkpoint_every": 10, "pictures_every": 1000}
+LIVES = {"model.objective": "mae", "steps": 90, "base_lr": 0.002, "checkpoint_every": 10, "pictures_every": 1000}
 
 
 def other_version(dataset: Path, folder: Path) -> Path:

@@ -7,12 +7,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from toy import with_random_weights
+from toy import random_weights
 
 from configs import rmae_b
 from rmae_jax import data
 from rmae_jax.data import RegionFilter
-from rmae_jax.model import RMAE
+from rmae_jax.model.shapes import abstract_model
 from rmae_jax.training import pretrain, recipe
 from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.run_dataset import region_filter, region_layers
@@ -87,7 +87,8 @@ def test_an_ablation_takes_a_step(name):
     chosen = region_filter(config)
     if chosen is not None:
         batch["permutation"] = np.stack([chosen.draw_permutation(rng, 32) for _ in range(4)])
-    model = with_random_weights(lambda: RMAE(config.model, rngs=nnx.Rngs(0)))
+    graphdef, shapes = abstract_model(config.model)
+    model = nnx.merge(graphdef, random_weights(shapes))
     state = init_state(config, optimizer, mesh, model)
     state, losses = train_step(config, optimizer, mesh)(state, to_devices(batch, mesh))
     assert int(state.step) == 1

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def collected():
     """They are collected here, not within a test of another file, which such warnings would fail."""
     yield

@@ -10,7 +10,7 @@ from runs import Command, assert_same, finish, learned, start, step_logged, wait
 KILLS = 20
 # Checkpoints follow each other so closely that many a moment is within the writing of one. Without regions: what lives
 # for seconds must be quick to begin.
-STEADY = {"model.objective": "mae", "steps": 300, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
+STEADY = {"model.objective": "mae", "steps": 200, "checkpoint_every": 5, "log_every": 5, "pictures_every": 1000}
 
 
 def wait(process: Command, run: Path, rng: np.random.Generator, beginning: bool) -> None:
@@ -20,7 +20,7 @@ def wait(process: Command, run: Path, rng: np.random.Generator, beginning: bool)
         moment = time.monotonic() + rng.uniform(0, 4)
         wait_until(lambda: time.monotonic() > moment or step_logged(run) > before, process)
     else:
-        target = before + int(rng.integers(1, 15))
+        target = before + int(rng.integers(1, 10))
         wait_until(lambda: step_logged(run) >= target, process)
         time.sleep(rng.uniform(0, 0.1))
 
