@@ -5,7 +5,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from data_prep import shards
@@ -213,8 +212,7 @@ def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:
         raise PrepError(
             f"{job.output} holds shards of {job.name}-{job.split} of unknown origin; use --overwrite to delete them"
         )
-    if isinstance(job.scratch, Path):  # an object store shows complete objects only
-        remove_unfinished(job.scratch)
+    remove_unfinished(job.scratch)
     try:
         makers = tuple(source.ready(job.scratch) for source in job.regions)
     except PrepError:

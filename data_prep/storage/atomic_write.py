@@ -84,13 +84,15 @@ def atomic_folder(folder: AnyPath, scratch: AnyPath | None = None) -> Iterator[P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_unfinished(folder: Path, pattern: str = "*") -> None:
-    """Deletes what killed processes left unfinished in a local folder: temporary files and folders of this module.
+def remove_unfinished(folder: AnyPath, pattern: str = "*") -> None:
+    """Deletes what killed processes left unfinished in a folder: temporary files and folders of this module.
 
     Args:
       folder: the folder; no other process may be writing to it.
       pattern: only those of files whose names match, as in `Path.glob`.
     """
+    if isinstance(folder, RemotePath):
+        return  # an object store shows complete objects only
     for path in folder.glob(f"{pattern}.{'[0-9a-f]' * 32}.tmp"):
         if path.is_dir():
             shutil.rmtree(path)
