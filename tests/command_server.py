@@ -102,31 +102,39 @@ def _serve(requests: socket.socket) -> list[str] | None:
         selector.register(requests, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                if key.data is None:
-                    request, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 2)
-                    if not request:
-                        return None
-                    report, output = descriptors
-                    if (process := os.fork()) == 0:
-                        os.dup2(output, 1)
-                        os.dup2(output, 2)
-                        os.close(output)
-                        os.close(report)
-                        content = json.loads(request)
-                        os.environ.clear()
-                        os.environ.update(content["environment"])
-                        return content["arguments"]
-                    os.close(output)
-                    os.write(report, NUMBER.pack(process))
-                    selector.register(os.pidfd_open(process), selectors.EVENT_READ, (process, report))
-                else:
-                    process, report = key.data
+                if key.data is not None:
                     selector.unregister(key.fd)
-                    os.close(key.fd)
-                    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-                    with contextlib.suppress(BrokenPipeError):  # the test may have ended
-                        os.write(report, NUMBER.pack(status))
+                    _report_exit(key.fd, *key.data)
+                    continue
+                request, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 2)
+                if not request:
+                    return None
+                report, output = descriptors
+                if (process := os.fork()) == 0:
                     os.close(report)
+                    return _become(json.loads(request), output)
+                os.close(output)
+                os.write(report, NUMBER.pack(process))
+                selector.register(os.pidfd_open(process), selectors.EVENT_READ, (process, report))
+
+
+def _become(request: dict, output: int) -> list[str]:
+    """Gives this process the output and the environment of a request; returns the request's arguments."""
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    return request["arguments"]
+
+
+def _report_exit(pidfd: int, process: int, report: int) -> None:
+    """Sends the exit status of an ended process, and closes its descriptors."""
+    os.close(pidfd)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with contextlib.suppress(BrokenPipeError):  # the test may have ended
+        os.write(report, NUMBER.pack(status))
+    os.close(report)
 
 
 def main() -> None:
