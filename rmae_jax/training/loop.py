@@ -26,6 +26,7 @@ from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.recipe import ConfigError
 from rmae_jax.training.run_dataset import dataset_folder, region_filter, region_layers
+from rmae_jax.training.run_lock import lock_run
 from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
 
@@ -87,8 +88,8 @@ def pretrain(
 
     Resumes from the run's newest intact checkpoint. The folder gets config.json, metrics.jsonl, tensorboard/,
     checkpoints/, pictures/, losses.png and, if the recipe requests it, evaluation.json; for bad records and losses,
-    skipped.jsonl and nonfinite-STEP.txt. With several hosts (see `rmae_jax.runtime.hosts.connect_hosts`), all of them
-    call this function and share the folder.
+    skipped.jsonl and nonfinite-STEP.txt. The folder is locked during training. With several hosts (see
+    `rmae_jax.runtime.hosts.connect_hosts`), all of them call this function and share the folder.
 
     Args:
       config: the recipe.
@@ -98,7 +99,7 @@ def pretrain(
         the process's signal handlers stay as they are.
 
     Raises:
-      ConfigError: the recipe is invalid, or the folder holds a run with another recipe.
+      ConfigError: the recipe is invalid, the folder holds a run with another recipe, or another process trains there.
       DatasetError: the dataset cannot be used or is corrupt.
       HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
@@ -136,13 +137,13 @@ def pretrain(
 
     # State.
     optimizer = adamw(config, durations)
-    if hosts.is_first():
-        (run / "pictures").mkdir(parents=True, exist_ok=True)
-        for written in (run, run / "pictures"):
-            remove_unfinished(written)
-        recipe.save(config, run)
-    host_consistency.check_shared(run)
-    with Checkpoints(run) as checkpoints, stop_signals or nullcontext(StopSignals()) as stop:
+    with lock_run(run), Checkpoints(run) as checkpoints, stop_signals or nullcontext(StopSignals()) as stop:
+        if hosts.is_first():
+            (run / "pictures").mkdir(exist_ok=True)
+            for written in (run, run / "pictures"):
+                remove_unfinished(written)
+            recipe.save(config, run)
+        host_consistency.check_shared(run)
         host_consistency.check_equal({"newest checkpoint": str(checkpoints.latest_step)}, "checkpoints")
         if checkpoints.latest_step is None:
             state = init_state(config, optimizer, mesh, model)
