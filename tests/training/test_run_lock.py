@@ -33,9 +33,8 @@ def test_a_second_start_names_the_owner_and_changes_nothing(command, tmp_path):
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 1
     (line,) = output.splitlines()
-    owner = (
-        rf"process {first.pid} on host {re.escape(os.uname().nodename)}, started \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
-    )
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    owner = f"process {first.pid} on host {re.escape(os.uname().nodename)}, started {when}"
     assert re.match(rf"error: {re.escape(str(run))} is in use: {owner}, is training there. .* another --workdir", line)
     assert first.communicate()[0].count("error") == 0 and first.returncode == 0
     assert [entry["step"] for entry in learned(run)[0]] == list(range(2, 62, 2))
