@@ -32,7 +32,7 @@ class DenseDecoder(nnx.Module):
     ):
         self.width = width
         self.embed = Linear(in_width, width, dtype=dtype, rngs=rngs)
-        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width), jnp.float32))
         self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
 

@@ -35,7 +35,7 @@ class PixelEncoder(nnx.Module):
         self.position_scale = position_scale
         self.width = width
         self.patch_embed = Linear(3 * patch_size**2, width, dtype=dtype, rngs=rngs)
-        self.cls_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.cls_token = nnx.Param(token_init(rngs.params(), (1, 1, width), jnp.float32))
         self.blocks = stack(partial(Block, width, num_heads, dtype=dtype), depth, execution, rngs)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
 

@@ -28,7 +28,7 @@ class Mask:
     @classmethod
     def random(cls, key: PRNGKeyArray, batch: int, num_patches: int, mask_ratio: float) -> "Mask":
         """Draws a permutation of the patches for each image."""
-        noise = jax.random.uniform(key, (batch, num_patches))
+        noise = jax.random.uniform(key, (batch, num_patches), jnp.float32)
         return cls.from_permutation(jnp.argsort(noise, axis=1), mask_ratio)
 
     @classmethod

@@ -37,7 +37,7 @@ class MapDecoder(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.channels = channels
-        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width)))
+        self.mask_token = nnx.Param(token_init(rngs.params(), (1, 1, width), jnp.float32))
         self.blocks = Blocks(width, depth, num_heads, execution=execution, dtype=dtype, rngs=rngs)
         self.norm = LayerNorm(width, dtype=dtype, rngs=rngs)
         self.head = Linear(width, channels * patch_size**2, dtype=dtype, rngs=rngs)

@@ -16,7 +16,7 @@ from orbax.checkpoint import v1 as ocp
 
 from rmae_jax.runtime import hosts
 from rmae_jax.runtime.private_apis import ORBAX_METADATA, ORBAX_UNFINISHED
-from rmae_jax.training.checksums import checksums
+from rmae_jax.training.checksums import checksums, named_leaves
 from rmae_jax.training.step import TrainState
 
 T = TypeVar("T")
@@ -252,6 +252,10 @@ def _read_checksums(folder: Path) -> dict[str, int] | None:
 
 
 def _load(folder: Path, wanted: PyTree) -> PyTree:
+    saved = named_leaves(ocp.metadata(folder.absolute()).metadata)
+    for name, leaf in named_leaves(wanted).items():  # Orbax would convert the values
+        if name in saved and saved[name].dtype != leaf.dtype:
+            raise TypeError(f"{name} was saved as {saved[name].dtype}; this program expects {leaf.dtype}")
     context = ocp.Context()
     context.pytree.loading.partial_load = not isinstance(wanted, TrainState)
     # Each process reads on its own: one that fails must not leave the others waiting.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,14 @@ def checksums(tree: PyTree) -> dict[str, int]:
 
     Any change of a single element changes the checksum; other changes go undetected once in 4 billion.
     """
-    named, _ = jax.tree_util.tree_flatten_with_path(tree)
     # int() waits for each: CPU devices run out of threads with many small programs whose devices wait for each other.
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): int(_replicated_sum(leaf.sharding)(leaf))
-        for path, leaf in named
-    }
+    return {name: int(_replicated_sum(leaf.sharding)(leaf)) for name, leaf in named_leaves(tree).items()}
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Returns the leaves of a tree, keyed by their paths ("params/encoder/cls_token")."""
+    named, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}
 
 
 @functools.cache

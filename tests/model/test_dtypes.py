@@ -4,6 +4,8 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 from toy import toy_config
@@ -17,6 +19,17 @@ def operations(jaxpr):
         yield equation
         for inner in jaxprs_in_params(equation.params):
             yield from operations(inner)
+
+
+@pytest.mark.parametrize("variant", ["length", "channel"])
+def test_parameters_and_masks_are_the_same_in_programs_of_float64(variant):
+    config = toy_config(region_variant=variant)
+    mask = Mask.random(jax.random.key(0), 2, 16, 0.75)
+    with jax.enable_x64(True):
+        model = nnx.eval_shape(lambda: RMAE(config, rngs=nnx.Rngs(0)))
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model))} == {jnp.dtype("float32")}
+        again = Mask.random(jax.random.key(0), 2, 16, 0.75)
+    np.testing.assert_array_equal(mask.permutation, again.permutation)
 
 
 def test_matrices_are_multiplied_in_bfloat16_and_the_rest_is_float32():

@@ -141,6 +141,15 @@ def test_reading_tools_name_the_damaged_one_and_another(run):
     assert same(load_params(run / "checkpoints" / "2", abstract().params), toy(2).params)
 
 
+def test_another_dtype_is_named_and_no_checkpoint_renamed(run):
+    wanted = abstract()
+    wanted.params["head"]["bias"] = wanted.params["head"]["bias"].update(dtype=jnp.float16)
+    with Checkpoints(run) as checkpoints, pytest.raises(CheckpointError) as caught:
+        checkpoints.restore(wanted)
+    assert "params/head/bias was saved as float32; this program expects float16" in str(caught.value)
+    assert newest(run).name == "3"
+
+
 def test_checkpoints_older_than_checksums_are_read(tmp_path, capsys):
     ocp.save((tmp_path / "checkpoints" / "7").absolute(), toy(7))
     assert same(restore(tmp_path), toy(7))
