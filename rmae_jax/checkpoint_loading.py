@@ -6,10 +6,12 @@ import jax
 import ml_collections
 from flax import nnx
 
+from data_prep.storage.paths import local_path
 from rmae_jax.model import RMAE
 from rmae_jax.model.shapes import abstract_model
+from rmae_jax.runtime.devices import devices
 from rmae_jax.training import recipe
-from rmae_jax.training.checkpoints import CheckpointError, load_params, newest
+from rmae_jax.training.checkpoints import CheckpointError, is_step_folder, load_params, newest
 
 
 def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
@@ -21,11 +23,12 @@ def load(checkpoint: str | Path) -> tuple[RMAE, ml_collections.ConfigDict]:
     Raises:
       ConfigError: the folder is not that of a run.
       CheckpointError: the run has no complete checkpoint, or the checkpoint is corrupt.
+      DeviceError: JAX cannot start its devices.
     """
-    checkpoint = Path(checkpoint)
+    checkpoint = local_path(checkpoint)
     config = recipe.load(_run(checkpoint))
+    place = jax.sharding.SingleDeviceSharding(devices()[0])
     graphdef, shapes = abstract_model(config.model)
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
     return nnx.merge(graphdef, load_params(checkpoint, wanted)), config
 
@@ -36,12 +39,12 @@ def run_and_step(checkpoint: str | Path) -> tuple[Path, int]:
     Raises:
       CheckpointError: the run has no complete checkpoint.
     """
-    checkpoint = Path(checkpoint)
-    found = checkpoint if checkpoint.name.isdigit() else newest(checkpoint)
+    checkpoint = local_path(checkpoint)
+    found = checkpoint.absolute() if is_step_folder(checkpoint) else newest(checkpoint)
     if found is None:
         raise CheckpointError(f"{checkpoint} has no complete checkpoint in checkpoints/")
     return _run(checkpoint), int(found.name)
 
 
 def _run(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent if checkpoint.name.isdigit() else checkpoint
+    return checkpoint.absolute().parents[1] if is_step_folder(checkpoint) else checkpoint

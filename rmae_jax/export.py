@@ -7,7 +7,8 @@ The output is a file whose name ends in .safetensors or .pth; for transformers i
 
 import argparse
 import sys
-from pathlib import Path
+
+from data_prep.storage.paths import local_path
 
 FORMATS = {
     "rmae": "all weights, named as in the authors' PyTorch release",
@@ -26,9 +27,9 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run folder (newest step) or a step's folder")
+    parser.add_argument("--checkpoint", type=local_path, required=True, help="a run folder (newest step) or a step's")
     parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument("--output", required=True, type=Path, help="a new .safetensors or .pth file, or a new folder")
+    parser.add_argument("--output", required=True, type=local_path, help="a new .safetensors or .pth file, or folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     arguments = parser.parse_args(argv)
 

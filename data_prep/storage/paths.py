@@ -18,12 +18,25 @@ AnyPath = Path | RemotePath
 
 
 def parse_path(text: str | AnyPath) -> AnyPath:
-    """Parses text such as gs://BUCKET/FOLDER or /FOLDER; returns a path unchanged."""
+    """Parses text such as gs://BUCKET/FOLDER or ~/FOLDER; returns a path unchanged.
+
+    Raises:
+      ValueError: the text is empty.
+    """
     if isinstance(text, str):
-        if not text:
-            raise ValueError("the path is empty; check that the shell variable in it is set")
-        return RemotePath(text.rstrip("/")) if "://" in text else Path(text)
+        return RemotePath(text.rstrip("/")) if "://" in text else local_path(text)
     return text
+
+
+def local_path(text: str | Path) -> Path:
+    """Returns a local path; ~ at its beginning is the home folder, which shells do not replace in --flag=~/FOLDER.
+
+    Raises:
+      ValueError: the text is empty.
+    """
+    if not os.fspath(text):
+        raise ValueError("the path is empty; check that the shell variable in it is set")
+    return Path(os.path.expanduser(text))
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import signal
 import sys
 import tempfile
 import threading
-from pathlib import Path
+
+from data_prep.storage.paths import local_path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_HOST_WARNING = (
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, help="a run folder (newest step) or one step's folder"
+        "--checkpoint", required=True, type=local_path, help="a run folder (newest step) or one step's folder"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", default=7860, type=port, help="port to listen on (default: 7860)")

@@ -10,7 +10,8 @@ import dataclasses
 import inspect
 import json
 import sys
-from pathlib import Path
+
+from data_prep.storage.paths import local_path
 
 TASKS = {
     "completion": "region completion from 5 to 50 % of the patches, compared with two simple rules: IoU and boundary F",
@@ -60,10 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, help="a run folder (newest step) or one step's folder"
+        "--checkpoint", required=True, type=local_path, help="a run folder (newest step) or one step's folder"
     )
     parser.add_argument("--task", required=True, choices=TASKS)
-    parser.add_argument("--data", required=True, type=Path, help="a dataset that data_prep wrote")
+    parser.add_argument("--data", required=True, type=local_path, help="a dataset that data_prep wrote")
     parser.add_argument("--train_split", default="train", help="the split to train on (default: %(default)s)")
     parser.add_argument("--split", default="validation", help="the split to evaluate on (default: %(default)s)")
     parser.add_argument("--region_layers", default="", help="label-map layers to use, as a,b (default: all)")

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from data_prep.storage.paths import local_path
 from rmae_jax import evaluate
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate import results
@@ -35,7 +36,7 @@ class PeriodicEvaluation:
         self._config, self._run, keys = config, run, config.evaluate
         self._tasks = {name: evaluate.TASKS[name]() for name in names(keys.tasks)} if keys.every else {}
         if self._tasks:
-            folder, layers = Path(keys.path or config.data.path), names(keys.region_layers)
+            folder, layers = local_path(keys.path or config.data.path), names(keys.region_layers)
             held_out = TFRecordSource(folder, keys.split, layers)
             needs_train = self._tasks.keys() != {"completion"}
             train = TFRecordSource(folder, keys.train_split, layers) if needs_train else held_out

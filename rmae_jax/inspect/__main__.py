@@ -8,7 +8,8 @@ region queries, nearest neighbours, and the loss curve.
 
 import argparse
 import sys
-from pathlib import Path
+
+from data_prep.storage.paths import local_path
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,14 +21,14 @@ def main(argv: list[str] | None = None) -> None:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--checkpoint", required=True, type=Path, help="a run folder (newest step) or one step's folder")
+    add("--checkpoint", required=True, type=local_path, help="a run folder (newest step) or one step's folder")
     add(
         "--images",
         required=True,
         nargs="+",
         help="image files, folders (all images in them and below) or patterns; at most 36 images",
     )
-    add("--output", required=True, type=Path, help="a folder, created if it does not exist")
+    add("--output", required=True, type=local_path, help="a folder, created if it does not exist")
     add(
         "--image_size", type=int, help="pixels of the shorter side, a multiple of the patch size (default: the model's)"
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data_prep import images
+from data_prep.storage.paths import local_path
 from rmae_jax.photographs import Photograph, check_size, view
 
 MAX_PHOTOGRAPHS = 36
@@ -47,7 +48,7 @@ def load_photographs(
 def _find(paths: Sequence[str | Path]) -> list[Path]:
     """Lists the files that paths, folders and patterns name, each once."""
     files: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for path in map(local_path, paths):
         if path.is_dir():
             found = [path / name for name in images.find(path)]
             if not found:

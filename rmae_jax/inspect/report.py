@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.storage.atomic_write import atomic_write_text
+from data_prep.storage.paths import local_path
 from rmae_jax import checkpoint_loading
 from rmae_jax.inspect import captions
 from rmae_jax.inspect.html_page import Picture, Section, render
@@ -51,7 +52,7 @@ def write_page(
       ValueError: an image or an option is invalid.
       OSError: a file cannot be read or written.
     """
-    page = Path(output) / "index.html"
+    page = local_path(output) / "index.html"
     if page.exists() and not overwrite:
         raise FileExistsError(f"{page} already exists; replace it with --overwrite")
     model, config = checkpoint_loading.load(checkpoint)

@@ -10,12 +10,12 @@ install the compiler for TPUs with `pip install -e .[tpu]`, that for GPUs with .
 import json
 import sys
 from functools import partial
-from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from data_prep.storage.atomic_write import atomic_write_text
+from data_prep.storage.paths import local_path
 from rmae_jax import recipe_flags
 from rmae_jax.readiness import topologies
 
@@ -39,11 +39,11 @@ def main(argv: list[str]) -> None:
 
     silence_libraries()
 
-    rows = []
+    rows, output = [], OUTPUT.value and local_path(OUTPUT.value)
     try:
         requested = compare.check(CONFIG.value, TOPOLOGY.value, NUM_EXAMPLES.value)
-        if OUTPUT.value:
-            Path(OUTPUT.value).mkdir(parents=True, exist_ok=True)
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
         for row in compare.rows(CONFIG.value, requested, NUM_EXAMPLES.value, fit=FIT.value):
             rows.append(row)
     except (ConfigError, topologies.TopologyError, OSError) as error:
@@ -54,9 +54,9 @@ def main(argv: list[str]) -> None:
         if rows:
             text = tables.table(rows)
             print(f"\n{text}", end="", flush=True)
-            if OUTPUT.value:
-                atomic_write_text(Path(OUTPUT.value, "readiness.md"), text)
-                atomic_write_text(Path(OUTPUT.value, "readiness.json"), json.dumps(rows, indent=2) + "\n")
+            if output:
+                atomic_write_text(output / "readiness.md", text)
+                atomic_write_text(output / "readiness.json", json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 from rmae_jax.runtime import hosts
+from rmae_jax.runtime.devices import devices
 
 
 def enable_compilation_cache() -> None:
@@ -23,7 +24,7 @@ def enable_compilation_cache() -> None:
     """
     if hosts.several() and not jax.config.jax_compilation_cache_dir:
         return  # before JAX looks for devices: hosts first compare their versions
-    if jax.default_backend() == "cpu" and jax.local_device_count() > 1:
+    if devices()[0].platform == "cpu" and jax.local_device_count() > 1:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     if hosts.several():

@@ -179,6 +179,12 @@ def newest(run: Path) -> Path | None:
     return None if step is None else run / "checkpoints" / str(step)
 
 
+def is_step_folder(path: Path) -> bool:
+    """Returns whether a path is RUN/checkpoints/STEP; a run folder may also have a number as its name."""
+    path = path.absolute()
+    return path.name.isdigit() and path.parent.name == "checkpoints" and not (path / "config.json").exists()
+
+
 def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
     """Reads only the parameters, from a run folder (newest step) or from one step's folder.
 
@@ -189,10 +195,11 @@ def load_params(checkpoint: Path, wanted: PyTree) -> PyTree:
     Raises:
       CheckpointError: there is no complete checkpoint, or it is corrupt.
     """
-    if not checkpoint.name.isdigit():
+    if not is_step_folder(checkpoint):
         run, checkpoint = checkpoint, newest(checkpoint)
         if checkpoint is None:
             raise CheckpointError(f"{run} has no complete checkpoint in checkpoints/")
+    checkpoint = checkpoint.absolute()
     if not checkpoint.is_dir():
         raise CheckpointError(f"no checkpoint in {checkpoint}")
     try:

@@ -12,9 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from data_prep.storage.atomic_write import remove_unfinished
+from data_prep.storage.paths import local_path
 from rmae_jax import data
 from rmae_jax.data.examples import Example
 from rmae_jax.runtime import host_consistency, hosts
+from rmae_jax.runtime.devices import devices
 from rmae_jax.runtime.signals import Interrupted, SharedStopSignal, StopSignals
 from rmae_jax.training import recipe
 from rmae_jax.training.bad_records import SkippedRecords, list_images
@@ -101,15 +103,16 @@ def pretrain(
     Raises:
       ConfigError: the recipe is invalid, the folder holds a run with another recipe, or another process trains there.
       DatasetError: the dataset cannot be used or is corrupt.
+      DeviceError: JAX cannot start its devices.
       HostError: hosts differ, or one was lost.
       InteropError: the weights of init_from cannot be used.
       TrainingError: a loss is not finite, a step does not fit the memory, or the disk is full.
       CheckpointError: a checkpoint cannot be written, or all of them are corrupt.
       Interrupted: a signal stopped the run; the state was saved.
     """
-    run = Path(workdir)
+    run = local_path(workdir)
     host_consistency.check_equal(host_consistency.program() | recipe.shared_keys(config), "versions and config")
-    recipe.check(config, jax.device_count())
+    recipe.check(config, len(devices()))
     if evaluation is None and config.evaluate.every:
         raise ConfigError(
             "evaluate.every is set; pass evaluation=rmae_jax.evaluate.periodic.PeriodicEvaluation to pretrain"

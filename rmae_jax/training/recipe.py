@@ -67,6 +67,10 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         check_model(config.model)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    if not 0 <= config.seed < 1 << 32:
+        raise ConfigError(f"seed is {config.seed}; it must be 0 to {(1 << 32) - 1}")
+    if config.data.workers < 0:
+        raise ConfigError(f"data.workers is {config.data.workers}; it is a number of processes, or 0 for threads")
     mesh_shape(config, num_devices)
     if config.accumulation_steps < 1:
         raise ConfigError(f"accumulation_steps is {config.accumulation_steps}; it must be at least 1")

@@ -5,6 +5,7 @@ from pathlib import Path
 import ml_collections
 
 from data_prep import job, shipped_photographs
+from data_prep.storage.paths import local_path
 from rmae_jax.data import RegionFilter
 from rmae_jax.model.masks import num_visible_patches
 from rmae_jax.runtime import host_consistency, hosts
@@ -18,7 +19,7 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
       PrepError: the photographs cannot be prepared.
     """
     if config.data.path:
-        return Path(config.data.path)
+        return local_path(config.data.path)
     folder, images = run / "data", run / "photographs"
     if hosts.is_first():
         shipped_photographs.write(images)

@@ -49,7 +49,7 @@ TOY = {
     "model.region_width": 16,
     "model.region_num_heads": 2,
 }
-ABLATIONS = sorted(path.stem for path in Path("configs/ablations").glob("*.py"))
+ABLATIONS = sorted(path.stem for path in Path("configs/ablations").glob("[!_]*.py"))
 
 
 def ablation(name: str):
