@@ -33,7 +33,7 @@ def main() -> None:
     if flags.images is None:
         paths = [Path(skimage_data).parent / name for name in shipped_photographs.PHOTOGRAPHS]
     else:
-        paths = [flags.images / name for name in images.find(flags.images)]
+        paths = [flags.images / name for name in images.find(flags.images).names]
     felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), SCALES)
     ours, theirs, identical, packed = [], [], 0, []
     for path in paths:

@@ -96,7 +96,7 @@ def evaluate_run(model: rmae_jax.RMAE, config: ml_collections.ConfigDict, run: P
         data = EvaluationData(train, held_out, config.seed)
         found = task(model, data)
         print(f"{run.name}: {name} {json.dumps(found)}", flush=True)
-        results.write(run, config, results.build_entry(name, task, model, step, data, found))
+        results.write(run / "evaluation.json", config, results.build_entry(name, task, model, step, data, found))
 
 
 def tabulate(output: Path, seeds: int) -> str:

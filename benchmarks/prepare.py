@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         folder = flags.images or crops(scratch / "photographs", flags.copies)
-        paths = [folder / name for name in images.find(folder)]
+        paths = [folder / name for name in images.find(folder).names]
         print(f"{len(paths)} photographs, {flags.workers} processes")
         ours(folder, scratch / "compiled", flags.workers)  # fills Numba's cache, which later jobs also use
         rounds = []

@@ -15,16 +15,17 @@ def main() -> int:
     options, how = flags.parse(sys.argv[1:])
     again = "the same command without --overwrite" if how.overwrite else "the same command"
     return command.run(
-        lambda report: ([_prepare(options, how, report)], 0),
+        lambda report: (_prepare(options, how, report), 0),
         interrupted=f"interrupted: {again} resumes where this one stopped",
     )
 
 
-def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> str:
-    """Runs the job; returns a one-line summary of the dataset."""
+def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> list[str]:
+    """Runs the job; returns notes about the source, and a one-line summary of the dataset."""
     started = time.monotonic()
+    job = plan(options)
     metadata = run(
-        plan(options),
+        job,
         workers=how.workers,
         beam_options=how.beam_options,
         max_bad=how.max_bad,
@@ -35,12 +36,13 @@ def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> 
     regions = ", ".join(
         f"{layer['name']} {count / metadata['num_examples']:.1f} regions per image" for layer, count in layers
     )
-    return (
+    summary = (
         f"{metadata['num_examples']} images ({metadata['num_skipped']} skipped)"
         + (f", {regions}" if regions else "")
         + (f", in {time.monotonic() - started:.1f} s" if report.started else ", already finished: nothing to do")
         + f": {options.output}"
     )
+    return [*job.source.notes, summary]
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ with the scale). These merges are computed once, and each scale continues from t
 from collections.abc import Sequence
 from typing import no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Float64, UInt8, UInt16, UInt32
-from numba import njit
 from scipy import ndimage
+
+from data_prep.numba_cache import njit
 
 MAX_REGIONS = np.iinfo(np.uint16).max
 MAX_PIXELS = 1 << 29  # edges, four per pixel, are counted in 32 bits
@@ -96,7 +98,7 @@ def _sorted_edges(
     return bits.view(np.float64), edge
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _fill_costs(planes, costs):
     """Computes the Euclidean colour distances of all edges to the right, then down, down-right, up-right."""
@@ -116,13 +118,13 @@ def _fill_costs(planes, costs):
             start += columns
 
 
-@njit(inline="always")
+@numba.njit(inline="always")
 @no_type_check
 def _key(bits):
     return max((bits - _KEY_BASE) >> _KEY_SHIFT, 0)
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _radix_sort(bits, edge, height, width, bits_low, edge_low):
     """Sorts by `_key`, stably, in two passes (to other arrays and back); numbers the edges in the first pass."""
@@ -152,7 +154,7 @@ def _radix_sort(bits, edge, height, width, bits_low, edge_low):
         high[digit] += 1
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _sort_equal_keys(bits, edge):
     """Finishes the sort within runs of equal keys, in place and stably."""
@@ -181,7 +183,7 @@ def _sort_equal_keys(bits, edge):
         at = end
 
 
-@njit(inline="always")
+@numba.njit(inline="always")
 @no_type_check
 def _root(parent, node):
     """Finds the root of a node's tree; halves the path on the way."""
@@ -193,7 +195,7 @@ def _root(parent, node):
     return node
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _merge_until_rejected(cost, edge, num_pixels, width, scale):
     """Merges pixels up to the first edge that this scale rejects.
@@ -238,7 +240,7 @@ def _merge_until_rejected(cost, edge, num_pixels, width, scale):
     return component, component_size, component_inner, taken
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _contract(cost, edge, width, component):
     """Returns the cost and both components of each edge between different components."""
@@ -255,7 +257,7 @@ def _contract(cost, edge, width, component):
     return kept_cost[:kept], one[:kept], other[:kept]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _merge_at_scale(cost, one, other, size, inner, scale, min_size):
     """Merges components at one scale, then the small ones; returns each component's label and the number of labels."""
@@ -298,7 +300,7 @@ def _merge_at_scale(cost, one, other, size, inner, scale, min_size):
     return label, count
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _paint(component, label, layer):
     for pixel in range(component.size):

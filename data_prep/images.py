@@ -3,9 +3,13 @@
 Pixels are always those that training decodes from the stored bytes, see `data_prep.dataset.records.decode_image`.
 """
 
+import importlib.util
 import io
+import re
 import warnings
-from pathlib import Path
+from collections import Counter
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
@@ -15,8 +19,13 @@ from data_prep.dataset import records
 from data_prep.errors import one_line
 from data_prep.storage.paths import AnyPath, walk_files
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm"))
+_PLAIN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
+_OPTIONAL = (".avif", ".jp2", ".heic", ".heif")  # only some builds of Pillow read them, or pillow-heif does
+if importlib.util.find_spec("pillow_heif"):
+    importlib.import_module("pillow_heif").register_heif_opener()
+SUFFIXES = frozenset(_PLAIN) | {suffix for suffix in _OPTIONAL if suffix in Image.registered_extensions()}
 QUALITY = 95
+MOST_EXTRA = 16  # bytes before a JPEG's end marker that are ignored, whatever they are
 LONGEST_SIDE = 65_500  # libjpeg's limit
 
 _TURN_UPRIGHT = {  # by EXIF Orientation value; 1 is upright
@@ -43,21 +52,43 @@ class BadImage(ValueError):
     """An image file that cannot become a record; the message is the reason."""
 
 
-def find(folder: AnyPath) -> list[str]:
-    """Finds the image files below a folder by suffix: sorted paths relative to it, with forward slashes.
+class ImageFiles(NamedTuple):
+    """The files below a folder.
 
-    Links to files are included; links to folders are not followed.
+    Attributes:
+      names: the image files: sorted paths relative to the folder, with forward slashes.
+      others: the number of other files, by what they are: their suffix, "without suffix", or "hidden".
     """
-    return sorted(name for name in walk_files(folder) if Path(name).suffix.lower() in SUFFIXES)
+
+    names: tuple[str, ...]
+    others: dict[str, int]
+
+
+def find(folder: AnyPath) -> ImageFiles:
+    """Finds the image files below a folder by suffix. Links are followed.
+
+    Files and folders whose names begin with a dot are hidden: copies of metadata by macOS, thumbnails, checkpoints of
+    notebooks.
+    """
+    names, others = [], Counter()
+    for name in walk_files(folder):
+        suffix = PurePosixPath(name).suffix.lower()
+        if any(part.startswith(".") for part in name.split("/")):
+            others["hidden"] += 1
+        elif suffix in SUFFIXES:
+            names.append(name)
+        else:
+            others[suffix or "without suffix"] += 1
+    return ImageFiles(tuple(sorted(names)), dict(sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))))
 
 
 def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height width 3"]]:
     """Converts the bytes of an image file to a record's JPEG bytes and its pixels.
 
-    The format is detected from the content. An upright JPEG with 8-bit RGB or gray pixels is stored unchanged.
-    Everything else that Pillow reads is encoded as a JPEG of quality 95: the first frame of an animation, turned
-    upright by its EXIF orientation, transparency composited on white, 16-bit gray scaled to 8 bits. Colour profiles
-    are not applied.
+    The format is detected from the content. An upright JPEG with 8-bit RGB or gray pixels is stored unchanged, except
+    for oddities that every viewer ignores: they are removed. Everything else that Pillow reads is encoded as a JPEG of
+    quality 95: the first frame of an animation, turned upright by its EXIF orientation, transparency composited on
+    white, 16-bit gray scaled to 8 bits. Colour profiles are not applied.
 
     Args:
       data: the file's content.
@@ -83,10 +114,33 @@ def load(data: bytes, max_pixels: int) -> tuple[bytes, UInt8[np.ndarray, "height
             raise BadImage(f"more than {max_pixels} pixels") from error
         except Exception as error:  # on corrupt bytes, Pillow's decoders raise almost any exception
             raise BadImage(f"truncated or corrupt: {one_line(error)}") from error
-    try:
-        return jpeg, records.decode_image(jpeg)
-    except ValueError as error:
-        raise BadImage(f"truncated or corrupt: {one_line(error)}") from error
+    while True:
+        try:
+            return jpeg, records.decode_image(jpeg)
+        except ValueError as error:
+            repaired = _repair(jpeg, str(error))
+            if repaired is None:
+                raise BadImage(f"truncated or corrupt: {one_line(error)}") from error
+            jpeg = repaired
+
+
+def _repair(jpeg: bytes, warning: str) -> bytes | None:
+    """Returns a JPEG without the oddity that libjpeg warns of, or None if pixels may be lost or nothing is changed."""
+    if "unknown JFIF revision" in warning:
+        at = jpeg.index(b"JFIF\0") + len(b"JFIF\0")
+        repaired = jpeg[:at] + b"\x01\x02" + jpeg[at + 2 :]
+    elif extra := re.search(r"(\d+) extraneous bytes before marker 0xd9", warning):
+        end = jpeg.rindex(b"\xff\xd9")
+        start = end - int(extra[1])
+        # More bytes of different values may be the rest of a damaged image.
+        padding = end - start <= MOST_EXTRA or len(set(jpeg[start:end])) == 1
+        repaired = jpeg[:start] + jpeg[end:] if padding else jpeg
+    elif re.search("Invalid SOS parameters|Unknown Adobe color transform", warning):
+        with Image.open(io.BytesIO(jpeg)) as image:
+            repaired = _encode(image.convert("RGB"))
+    else:
+        return None
+    return repaired if repaired != jpeg else None
 
 
 def turn_upright(maps: UInt16[np.ndarray, "maps height width"], data: bytes) -> UInt16[np.ndarray, "maps h w"]:
@@ -109,8 +163,12 @@ def _jpeg(data: bytes, image: Image.Image, max_pixels: int) -> bytes:
     plain = _rgb_or_gray(image)
     if turn is not None:
         plain = plain.transpose(turn)
+    return _encode(plain)
+
+
+def _encode(image: Image.Image) -> bytes:
     encoded = io.BytesIO()
-    plain.save(encoded, "JPEG", quality=QUALITY)
+    image.save(encoded, "JPEG", quality=QUALITY)
     return encoded.getvalue()
 
 

@@ -186,11 +186,16 @@ def _refuse_other_datasets(job: Job) -> None:
     if other is not None:
         raise PrepError(f"{job.output} holds the dataset {other!r}; give its --name or another --output")
     for split in splits:
-        if split.get("classes", []) != job.description["classes"]:
-            raise PrepError(
-                f"the classes are not those of split {split['split']!r} in {job.output}, so labels would differ; "
-                "give another --output"
-            )
+        expected, classes = split.get("classes", []), job.description["classes"]
+        if classes == expected:
+            continue
+        missing = [name for name in expected if name not in classes]
+        remedy = "give another --output"
+        if classes and missing and not set(classes) - set(expected):
+            remedy = f"create an empty folder for each missing class: {_first_few(missing)} ({len(missing)} in all)"
+        raise PrepError(
+            f"the classes are not those of split {split['split']!r} in {job.output}, so labels would differ; {remedy}"
+        )
 
 
 def _start_or_resume(job: Job, overwrite: bool) -> tuple[MapMaker, ...]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 def write(folder: Path, count: int, height: int = 48, width: int = 64) -> Path:
     """Writes 00.jpg, 01.jpg, ...: noise at an eighth of the size, enlarged, so that it has regions."""
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for number in range(count):
         blocks = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 from data_prep import images
@@ -9,6 +10,8 @@ from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError
 from data_prep.sources.source import Item, input_file, input_files
 from data_prep.storage.paths import AnyPath, is_below, subfolders
+
+MOST_CLASSES = 20  # whose names are printed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,7 @@ class ImageFolder:
       image_ids: the files' paths below the folder, with forward slashes.
       classes: the names of the class folders, if the first part of each path is its class.
       listed_in: the annotation file that lists the images, if there is one.
+      notes: see `data_prep.sources.source.Source`.
     """
 
     kind: str
@@ -28,6 +32,7 @@ class ImageFolder:
     image_ids: tuple[str, ...]
     classes: tuple[str, ...] = ()
     listed_in: AnyPath | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_images(self) -> int:
@@ -70,27 +75,26 @@ def open_folder(folder: AnyPath, output: AnyPath) -> ImageFolder:
     Raises:
       PrepError: the folder is missing or contains no images.
     """
-    return ImageFolder("folder", folder, _find(folder, output))
+    image_ids, notes = _find(folder, output)
+    return ImageFolder("folder", folder, image_ids, notes=notes)
 
 
 def open_classes(folder: AnyPath, output: AnyPath) -> ImageFolder:
     """Opens all image files below a folder of class folders, laid out as in ImageNet.
 
-    The classes are the sorted names of the folders directly below it, including folders without images.
+    The classes are the sorted names of the folders directly below it and of links to folders, including folders without
+    images, but not hidden ones.
 
     Raises:
       PrepError: the folder is missing or contains no images, or an image is not in a class folder.
     """
-    image_ids = _find(folder, output)
+    image_ids, notes = _find(folder, output)
     loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
     if loose is not None:
         raise PrepError(f"{folder / loose} is not in a class folder; move it into one, or omit --classes")
     classes = tuple(sorted(name for name in subfolders(folder) if not name.startswith(".")))
-    known = set(classes)
-    hidden = next((image_id for image_id in image_ids if image_id.partition("/")[0] not in known), None)
-    if hidden is not None:
-        raise PrepError(f"{folder / hidden} is in a hidden folder; move it, or omit --classes")
-    return ImageFolder("classes", folder, image_ids, classes)
+    counts = dict.fromkeys(classes, 0) | Counter(image_id.partition("/")[0] for image_id in image_ids)
+    return ImageFolder("classes", folder, image_ids, classes, notes=(_describe(counts), *notes))
 
 
 def open_coco(folder: AnyPath, annotations: AnyPath) -> ImageFolder:
@@ -118,15 +122,29 @@ def open_coco(folder: AnyPath, annotations: AnyPath) -> ImageFolder:
     return ImageFolder("coco", folder, tuple(sorted(names)), listed_in=annotations)
 
 
-def _find(folder: AnyPath, output: AnyPath) -> tuple[str, ...]:
+def _find(folder: AnyPath, output: AnyPath) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the image files below a folder, except those in `output`, and the notes about other files."""
     _check_folder(folder)
-    image_ids = tuple(images.find(folder))
+    image_ids, others = images.find(folder)
+    listed = ", ".join(f"{count} {what}" for what, count in others.items())
+    if {".heic", ".heif"} & others.keys():
+        listed += " (to read .heic and .heif: pip install pillow-heif)"
     if is_below(output, folder):
         within = str(output.resolve()).removeprefix(str(folder.resolve())).strip("/") + "/"
         image_ids = tuple(image_id for image_id in image_ids if not image_id.startswith(within))
     if not image_ids:
-        raise PrepError(f"no images below {folder}; looked for {' '.join(sorted(images.SUFFIXES))}")
-    return image_ids
+        found = f", found only: {listed}" if others else ""
+        raise PrepError(f"no images below {folder}; looked for {' '.join(sorted(images.SUFFIXES))}{found}")
+    return image_ids, (f"files that are not images: {listed}",) if others else ()
+
+
+def _describe(counts: dict[str, int]) -> str:
+    """Describes the classes by their numbers of images."""
+    if len(counts) <= MOST_CLASSES:
+        return f"{len(counts)} classes: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+    empty = [name for name, count in counts.items() if not count]
+    note = f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} images"
+    return note + (f"; {len(empty)} without images: {', '.join(empty[:MOST_CLASSES])}" if empty else "")
 
 
 def _check_folder(folder: AnyPath) -> None:

@@ -45,11 +45,13 @@ class Source(Protocol):
       kind: a word for the kind of source, recorded with the dataset.
       num_images: the number of images.
       classes: the names of the classes that labels index; empty if images have no labels.
+      notes: lines about the source that the command prints with its summary.
     """
 
     kind: str
     num_images: int
     classes: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def inputs(self) -> Iterator[Input]:
         """Yields the files that the source reads, in a fixed order."""

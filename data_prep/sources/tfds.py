@@ -95,6 +95,7 @@ class Tfds:
     """
 
     kind: ClassVar[str] = "tfds"
+    notes: ClassVar[tuple[str, ...]] = ()
     folder: AnyPath
     classes: tuple[str, ...]
     shards: ShardList

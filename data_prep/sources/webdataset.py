@@ -78,6 +78,7 @@ class WebDataset:
 
     kind: ClassVar[str] = "webdataset"
     classes: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[tuple[str, ...]] = ()
     files: ShardList
 
     @property

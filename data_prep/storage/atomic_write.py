@@ -84,6 +84,20 @@ def atomic_folder(folder: AnyPath, scratch: AnyPath | None = None) -> Iterator[P
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Checks before long work that its result can be written to a local folder, which need not exist yet.
+
+    Raises:
+      OSError: the folder cannot be created, or no files in it.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error.strerror}; give another --output") from error
+
+
 def remove_unfinished(folder: AnyPath, pattern: str = "*") -> None:
     """Deletes what killed processes left unfinished in a folder: temporary files and folders of this module.
 

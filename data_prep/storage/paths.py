@@ -65,13 +65,26 @@ def is_below(path: AnyPath, folder: AnyPath) -> bool:
 
 
 def walk_files(folder: AnyPath) -> Iterator[str]:
-    """Yields the files below a folder, as relative paths with forward slashes. Links to folders are not followed."""
+    """Yields the files below a folder, as relative paths with forward slashes.
+
+    Links to folders are followed, except to a folder that the walk is in already.
+    """
     if isinstance(folder, RemotePath):
         yield from folder.walk()
         return
-    for root, _, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, followlinks=True):
         relative = Path(root).relative_to(folder)
+        folders[:] = [name for name in folders if not _leads_back(folder, relative / name)]
         yield from ((relative / name).as_posix() for name in names)
+
+
+def _leads_back(folder: Path, relative: Path) -> bool:
+    """Returns whether a path below a folder is a link to a folder on the way to it."""
+    path = folder / relative
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return any((folder / parent).resolve() == target for parent in relative.parents)
 
 
 def subfolders(folder: AnyPath) -> list[str]:
@@ -147,9 +160,6 @@ def local_copy(path: AnyPath) -> Path:
     copies = _copies(path.parent)
     copy = copies / path.name
     if not copy.exists():
-        copies.parent.mkdir(mode=0o700, exist_ok=True)
-        if copies.parent.stat().st_uid != os.getuid():
-            raise PrepError(f"{copies.parent} belongs to another user; set $TMPDIR to another folder")
         copies.mkdir(exist_ok=True)
         with file_lock(copies / "lock", wait=True):
             if not copy.exists():
@@ -159,6 +169,18 @@ def local_copy(path: AnyPath) -> Path:
     return copy
 
 
+def private_folder() -> Path:
+    """Returns this user's folder of temporary files on this machine, to which no other user can write.
+
+    Raises:
+      PrepError: another user owns the folder.
+    """
+    folder = Path(tempfile.gettempdir()) / f"data_prep-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PrepError(f"{folder} belongs to another user; set $TMPDIR to another folder")
+    return folder
+
+
 def _copies(folder: RemotePath) -> Path:
-    name = hashlib.sha256(folder.url.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"data_prep-{os.getuid()}" / name
+    return private_folder() / hashlib.sha256(folder.url.encode()).hexdigest()[:16]

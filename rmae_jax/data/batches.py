@@ -16,6 +16,7 @@ from absl import flags
 
 from rmae_jax.data.examples import Example, Examples, RandomExamples
 from rmae_jax.data.region_filter import RegionFilter
+from rmae_jax.data.shared_memory import check_shared_memory
 from rmae_jax.data.tfrecord_source import DatasetError, RecordError, TFRecordSource
 
 # Decoders and resizing release Python's global lock, the rest (about a tenth of the time) does not: more threads than
@@ -75,6 +76,7 @@ def batches(
 
     Raises:
       ValueError: an argument is out of range; raised by the call, not at the first batch.
+      SharedMemoryError: the batches of the workers do not fit into /dev/shm; raised by the call.
       DatasetError: the dataset is empty, or regions are requested and it has none. Raised while iterating: a record is
         corrupt (with "skip", all its replacements too), or a shard cannot be read.
     """
@@ -119,6 +121,8 @@ def stream(
         threads = min(_MAX_THREADS, max(1, _cores() // max(1, workers)))
     rows = batch_size // num_hosts
     rows_of_host = _HostExamples(examples, seed, on_error, start_step, batch_size, host * rows, rows, max(1, workers))
+    if workers and not isinstance(example := rows_of_host[0], DatasetError):
+        check_shared_memory(example, rows, workers)
     dataset = grain.MapDataset.source(rows_of_host)
     dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     dataset = dataset.batch(rows, batch_fn=_stack)

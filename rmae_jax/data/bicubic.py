@@ -11,8 +11,8 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import UInt8
-from numba import njit
 
+from data_prep.numba_cache import njit
 from rmae_jax.data.crops import Crop
 
 _FRACTION_BITS = 32 - 8 - 2  # 8 bits for the result, 2 for overshoot and sign
@@ -41,7 +41,7 @@ def resize_bicubic(
 
 
 # no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _resize(image, top, left, height, width, flip, out):
     """Runs both passes; `rows` holds the crop's rows at the new width."""
@@ -53,7 +53,7 @@ def _resize(image, top, left, height, width, flip, out):
     _resize_columns(rows, first, count, weights, out.reshape(out_height, out_width * 3))
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _taps(size, out_size, flip):
     """Returns each output pixel's first input pixel, number of input pixels, and their fixed-point weights."""
@@ -80,7 +80,7 @@ def _taps(size, out_size, flip):
     return first, count, weights
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _cubic(x):
     """Evaluates Keys' cubic convolution kernel with a = -0.5."""
@@ -92,7 +92,7 @@ def _cubic(x):
     return 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _resize_rows(image, top, left, width, first, count, weights, out):
     """Runs the horizontal pass, `_ROWS` rows at a time."""
@@ -113,7 +113,7 @@ def _resize_rows(image, top, left, width, first, count, weights, out):
             _unpack(resized[:, r // 4], np.uint32(r % 4 * 8), out[start + r])
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _pack(image, row, last, left, out):
     """Interleaves four rows, one byte of each in a word (little-endian), so that the loop compiles to vector
@@ -127,7 +127,7 @@ def _pack(image, row, last, left, out):
         out[x] = np.uint32(one[x]) | np.uint32(two[x]) << np.uint32(8) | high
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _transpose(quads, out):
     """Transposes eight packed quadruples of rows to columns of 32 bytes; unrolled, since a loop is 2 x slower."""
@@ -136,7 +136,7 @@ def _transpose(quads, out):
         out[x, 4], out[x, 5], out[x, 6], out[x, 7] = quads[4, x], quads[5, x], quads[6, x], quads[7, x]
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _unpack(words, bit, out):
     """Extracts the row whose bytes begin at bit `bit` of each word."""
@@ -144,7 +144,7 @@ def _unpack(words, bit, out):
         out[x] = words[x] >> bit
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _resize_columns(rows, first, count, weights, out):
     """Runs the vertical pass: each output row is a weighted sum of input rows."""
@@ -153,7 +153,7 @@ def _resize_columns(rows, first, count, weights, out):
         _weighted_sum(rows, first[y], count[y], weights[y], total, out[y])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(inline="always")
 @no_type_check
 def _weighted_sum(lines, first, count, weights, total, out):
     """Writes the weighted sum of `count` lines, rounded and clipped to 8 bits; `total` is scratch space."""

@@ -4,8 +4,8 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import UInt16
-from numba import njit
 
+from data_prep.numba_cache import njit
 from rmae_jax.data.crops import Crop
 
 
@@ -35,7 +35,7 @@ def _source_pixels(size: int, out_size: int) -> np.ndarray:
 
 
 # no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _gather(layers, rows, columns, out):
     for layer in range(out.shape[0]):

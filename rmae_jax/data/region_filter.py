@@ -5,7 +5,8 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt16
-from numba import njit
+
+from data_prep.numba_cache import njit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RegionFilter:
 
 
 # no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _patches_touched(layers, patch, counted):
     """Counts the patches marked in `counted` that each label touches, (layers, largest label + 1); 0 for label 0."""

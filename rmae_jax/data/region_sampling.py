@@ -4,7 +4,8 @@ from typing import no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped, UInt16
-from numba import njit
+
+from data_prep.numba_cache import njit
 
 MAX_REGIONS = 32
 
@@ -66,7 +67,7 @@ def draw(rng: np.random.Generator, num_candidates: int, num_regions: int) -> Int
 
 
 # no_type_check: Numba cannot compile through the wrapper of a run-time type checker.
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _present(layers):
     """Returns whether each label occurs, (layers, largest label + 1); False for label 0."""
@@ -78,7 +79,7 @@ def _present(layers):
     return present
 
 
-@njit(cache=True, nogil=True)
+@njit()
 @no_type_check
 def _look_up(layers, bits, out):
     """ORs the bits of every layer's label at a pixel into that pixel's bitmask."""

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     names = [field.name for field in dataclasses.fields(classes[name])]
     task = classes[name](**{one: getattr(arguments, one) for one in names})
     try:
-        print(_evaluate(name, task, arguments))
+        _evaluate(name, task, arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except (ConfigError, CheckpointError, DatasetError, ValueError, OSError) as error:
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="validation", help="the split to evaluate on (default: %(default)s)")
     parser.add_argument("--region_layers", default="", help="label-map layers to use, as a,b (default: all)")
     parser.add_argument("--image_size", type=int, help="image size in pixels (default: the model's)")
+    parser.add_argument("--output", type=local_path, help="JSON file to add results to (default: RUN/evaluation.json)")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random choice (default: %(default)s)")
     return parser
 
@@ -79,7 +80,7 @@ def _add_options(parser: argparse.ArgumentParser, name: str, task: type) -> None
         group.add_argument(f"--{field.name}", type=field.type, default=field.default, help="(default: %(default)s)")
 
 
-def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
+def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> None:
     from rmae_jax import checkpoint_loading
     from rmae_jax.data import TFRecordSource
     from rmae_jax.evaluate import EvaluationData, results
@@ -88,18 +89,22 @@ def _evaluate(name: str, task: object, arguments: argparse.Namespace) -> str:
     layers = names(arguments.region_layers)
     held_out = TFRecordSource(arguments.data, arguments.split, layers)
     train = held_out if name == "completion" else TFRecordSource(arguments.data, arguments.train_split, layers)
-    model, config = checkpoint_loading.load(arguments.checkpoint)
-    run, step = checkpoint_loading.run_and_step(arguments.checkpoint)
-    if arguments.image_size is not None:
-        model = model.at_size(arguments.image_size, arguments.image_size)
     report = _PhaseProgress()
     data = EvaluationData(train, held_out, arguments.seed, report)
+    task.check(data)
+    run, step = checkpoint_loading.run_and_step(arguments.checkpoint)
+    output = arguments.output or run / "evaluation.json"
+    results.check_writable(output)
+    model, config = checkpoint_loading.load(arguments.checkpoint)
+    if arguments.image_size is not None:
+        model = model.at_size(arguments.image_size, arguments.image_size)
     try:
         found = task(model, data)
     finally:
         report.close()
-    path = results.write(run, config, results.build_entry(name, task, model, step, data, found))
-    return f"{json.dumps(found, indent=2)}\n{name} results of step {step} saved to {path}"
+    print(json.dumps(found, indent=2), flush=True)
+    results.write(output, config, results.build_entry(name, task, model, step, data, found))
+    print(f"{name} results of step {step} saved to {output}")
 
 
 class _PhaseProgress:

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from rmae_jax.completion import candidate_regions, complete, repeat_regions
 from rmae_jax.data import DatasetError, TFRecordSource
-from rmae_jax.data.examples import center_view, decode
+from rmae_jax.data.examples import center_view, check_records, decode
 from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.model import RMAE, Mask
 from rmae_jax.segmentation_scores import boundary, boundary_f, iou
@@ -49,6 +49,21 @@ class CompletionTask:
 
     limit: int = 0
 
+    def check(self, data: EvaluationData) -> None:
+        """Checks the options, and that the dataset has what the task needs.
+
+        Raises:
+          ValueError: an option is out of range.
+          DatasetError: a split has no images, or no regions.
+        """
+        if self.limit < 0:
+            raise ValueError(f"limit is {self.limit}; it is a number of images, or 0 for all")
+        check_records(data.held_out)
+        if not data.held_out.layer_ids:
+            raise DatasetError(
+                f"{data.held_out.folder}: split {data.held_out.split!r} has no region maps; prepare it with --regions"
+            )
+
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, dict[str, float | int | None]]:
         """Evaluates on `held_out`, with the regions of its selected layers as the truth; `train` is not read.
 
@@ -64,10 +79,7 @@ class CompletionTask:
         held_out, seed = data.held_out, data.seed
         if model.config.objective == "mae":
             raise ValueError('region completion needs a region branch; the "mae" objective has none')
-        if not held_out.layer_ids:
-            raise DatasetError(
-                f"{held_out.folder}: split {held_out.split!r} has no region maps; prepare it with --regions"
-            )
+        self.check(data)
         scores = {ratio: {pair: [] for pair in itertools.product(METHODS, SCORES)} for ratio in VISIBLE_RATIOS}
         records = range(min(self.limit, len(held_out)) if self.limit else len(held_out))
         for first in records[::BATCH_SIZE]:

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
-from rmae_jax.data import TFRecordSource
+from rmae_jax.data import DatasetError, TFRecordSource
+from rmae_jax.data.examples import check_records
 
 Report = Callable[[int, int], None]
 
@@ -27,6 +28,21 @@ class EvaluationData:
     held_out: TFRecordSource
     seed: int = 0
     report: Report = ignore_progress
+
+
+def check_classes(data: EvaluationData) -> None:
+    """Checks that the images of both splits have classes, by the first image of each.
+
+    Raises:
+      DatasetError: a split has no images, or no classes.
+    """
+    for source in (data.train, data.held_out):
+        check_records(source)
+        if source[0].label < 0:
+            raise DatasetError(
+                f"{source.folder}: split {source.split!r} has no classes of images; prepare it from class folders with "
+                "--classes"
+            )
 
 
 def num_steps(epochs: float, source: TFRecordSource, batch_size: int) -> int:

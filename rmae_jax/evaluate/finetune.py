@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
 from rmae_jax.evaluate.classifier import Classifier, is_decayed, layer_scales
-from rmae_jax.evaluate.evaluation_data import EvaluationData, num_classes
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, num_classes
 from rmae_jax.evaluate.mixup import draw_weights
 from rmae_jax.model import RMAE, normalize
 
@@ -48,6 +48,22 @@ class Finetune:
     cutmix: float = 1.0
     label_smoothing: float = 0.1
 
+    def check(self, data: EvaluationData) -> None:
+        """Checks the options, and that the dataset has what the task needs.
+
+        Raises:
+          ValueError: an option is out of range.
+          DatasetError: a split has no images, or no classes.
+        """
+        if self.batch_size < 1 or self.epochs <= 0:
+            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"drop_path is {self.drop_path} and layer_decay is {self.layer_decay}; "
+                "drop_path must be in [0, 1) and layer_decay in (0, 1]"
+            )
+        check_classes(data)
+
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Fine-tunes on `train` and evaluates on centre crops of `held_out`; `model` itself is not changed.
 
@@ -58,11 +74,7 @@ class Finetune:
           ValueError: an option is out of range.
           DatasetError: a record is corrupt or has no class.
         """
-        if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
-            raise ValueError(
-                f"drop_path is {self.drop_path} and layer_decay is {self.layer_decay}; "
-                "drop_path must be in [0, 1) and layer_decay in (0, 1]"
-            )
+        self.check(data)
         train, held_out, size, seed = data.train, data.held_out, model.config.image_size, data.seed
         batch_size, classes = min(self.batch_size, len(train)), num_classes(train, held_out)
         batches = stream(LabelledExamples(train, size), seed=seed, batch_size=batch_size)

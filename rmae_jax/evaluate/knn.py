@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int64
 
-from rmae_jax.evaluate.evaluation_data import EvaluationData
-from rmae_jax.evaluate.pooled_features import pooled_features
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes
+from rmae_jax.evaluate.pooled_features import named_pool, pooled_features
 from rmae_jax.model import RMAE
 
 CHUNK = 1024  # images classified at once
@@ -26,6 +26,18 @@ class Knn:
     temperature: float = 0.07
     pool: str = "mean"
 
+    def check(self, data: EvaluationData) -> None:
+        """Checks the options, and that the dataset has what the task needs.
+
+        Raises:
+          ValueError: an option is out of range.
+          DatasetError: a split has no images, or no classes.
+        """
+        if self.k < 1 or self.temperature <= 0:
+            raise ValueError(f"k is {self.k} and temperature is {self.temperature}; both must be positive")
+        named_pool(self.pool)
+        check_classes(data)
+
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Classifies `held_out` by its nearest neighbours in `train`.
 
@@ -36,8 +48,7 @@ class Knn:
           ValueError: an option is out of range.
           DatasetError: a record is corrupt or has no class.
         """
-        if self.k < 1 or self.temperature <= 0:
-            raise ValueError(f"k is {self.k} and temperature is {self.temperature}; both must be positive")
+        self.check(data)
         known, labels = pooled_features(model, data.train, self.pool, data.report)
         queries, truth = pooled_features(model, data.held_out, self.pool, data.report)
         chosen = vote(known, labels, queries, min(self.k, len(known)), self.temperature)

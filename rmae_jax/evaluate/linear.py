@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
-from rmae_jax.evaluate.evaluation_data import EvaluationData, num_classes
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, num_classes
 from rmae_jax.evaluate.pooled_features import named_pool
 from rmae_jax.evaluate.probe import selected_tokens, train_head
 from rmae_jax.model import RMAE
@@ -35,6 +35,18 @@ class LinearProbe:
     base_lr: float = 0.1
     pool: str = "cls"
 
+    def check(self, data: EvaluationData) -> None:
+        """Checks the options, and that the dataset has what the task needs.
+
+        Raises:
+          ValueError: an option is out of range.
+          DatasetError: a split has no images, or no classes.
+        """
+        if self.batch_size < 1 or self.epochs <= 0:
+            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        named_pool(self.pool)
+        check_classes(data)
+
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Trains the layer on `train` and evaluates it on centre crops of `held_out`.
 
@@ -45,6 +57,7 @@ class LinearProbe:
           ValueError: an option is out of range.
           DatasetError: a record is corrupt or has no class.
         """
+        self.check(data)
         choose = named_pool(self.pool)
         train, held_out, size = data.train, data.held_out, model.config.image_size
         examples = LabelledExamples(train, size)

@@ -28,12 +28,13 @@ class PeriodicEvaluation:
     """
 
     def __init__(self, config: ml_collections.ConfigDict, run: Path):
-        """Opens the dataset of config.evaluate, if the recipe requests evaluations.
+        """Opens the dataset of config.evaluate, if the recipe requests evaluations, and checks it for all tasks.
 
         Raises:
-          DatasetError: the dataset cannot be used.
+          ConfigError: RUN/evaluation.json is corrupt.
+          DatasetError: the dataset cannot be used, or lacks what a task needs.
         """
-        self._config, self._run, keys = config, run, config.evaluate
+        self._config, keys = config, config.evaluate
         self._tasks = {name: evaluate.TASKS[name]() for name in names(keys.tasks)} if keys.every else {}
         if self._tasks:
             folder, layers = local_path(keys.path or config.data.path), names(keys.region_layers)
@@ -41,6 +42,13 @@ class PeriodicEvaluation:
             needs_train = self._tasks.keys() != {"completion"}
             train = TFRecordSource(folder, keys.train_split, layers) if needs_train else held_out
             self._data = evaluate.EvaluationData(train, held_out, config.seed)
+            for task in self._tasks.values():
+                task.check(self._data)
+            self._path = run / "evaluation.json"
+            try:
+                results.read(self._path)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
             self._graphdef = abstract_model(config.model)[0]
 
     @staticmethod
@@ -80,5 +88,5 @@ class PeriodicEvaluation:
         model = nnx.merge(self._graphdef, params)
         for name, task in self._tasks.items():
             scores = task(model, self._data)
-            results.write(self._run, self._config, results.build_entry(name, task, model, step, self._data, scores))
+            results.write(self._path, self._config, results.build_entry(name, task, model, step, self._data, scores))
             hosts.print_once(f"step {step}: {name} {json.dumps(scores)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from data_prep.storage.atomic_write import atomic_write_text
+from data_prep.storage.atomic_write import atomic_write_text, require_writable
 from rmae_jax.data import TFRecordSource
 from rmae_jax.evaluate.evaluation_data import EvaluationData
 from rmae_jax.model import RMAE
@@ -43,8 +43,8 @@ def build_entry(
     }
 
 
-def write(run: Path, config: ml_collections.ConfigDict, evaluation: dict[str, Any]) -> Path:
-    """Adds an evaluation to RUN/evaluation.json.
+def write(path: Path, config: ml_collections.ConfigDict, evaluation: dict[str, Any]) -> None:
+    """Adds an evaluation to an evaluation.json, which is created if missing.
 
     It replaces an evaluation of the same task, step, options, image size, seed and data.
 
@@ -52,16 +52,26 @@ def write(run: Path, config: ml_collections.ConfigDict, evaluation: dict[str, An
       ValueError: the existing file is not an evaluation.json.
       OSError: the file cannot be written.
     """
-    path = run / "evaluation.json"
     before = read(path)
     others = [one for one in before if _identity(one) != _identity(evaluation)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"config": config.to_dict(), "evaluations": [*others, evaluation]}
     atomic_write_text(path, json.dumps(content, indent=2) + "\n")
-    return path
+
+
+def check_writable(path: Path) -> None:
+    """Checks before an evaluation that its results can be added to an evaluation.json.
+
+    Raises:
+      ValueError: the existing file is not an evaluation.json.
+      OSError: the file cannot be written.
+    """
+    read(path)
+    require_writable(path.parent)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Returns the evaluations of a run; an empty list if there is no file.
+    """Returns the evaluations in an evaluation.json; an empty list if there is no file.
 
     Raises:
       ValueError: the file is not an evaluation.json.

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from rmae_jax.data import LabelledExamples, labelled_batches, semantic_source, stream
+from rmae_jax.data.examples import check_records
 from rmae_jax.evaluate.evaluation_data import EvaluationData, num_dense_classes, num_steps
 from rmae_jax.evaluate.probe import Head, SelectedTokens, Tokens, selected_tokens, train_head
 from rmae_jax.model import RMAE
@@ -31,6 +32,18 @@ class SegmentationProbe:
     batch_size: int = 64
     base_lr: float = 1e-2
 
+    def check(self, data: EvaluationData) -> None:
+        """Checks the options, and that the dataset has what the task needs.
+
+        Raises:
+          ValueError: an option is out of range.
+          DatasetError: a split has no images, or no classes of pixels.
+        """
+        if self.batch_size < 1 or self.epochs <= 0:
+            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        for source in map(semantic_source, (data.train, data.held_out)):
+            check_records(source)
+
     def __call__(self, model: RMAE, data: EvaluationData) -> dict[str, float | int]:
         """Trains the layer on `train` and evaluates it on `held_out`.
 
@@ -40,6 +53,7 @@ class SegmentationProbe:
         Raises:
           DatasetError: a split has no classes of pixels, or a record is corrupt.
         """
+        self.check(data)
         train, held_out = map(semantic_source, (data.train, data.held_out))
         size = model.config.image_size
         examples = LabelledExamples(train, size, dense=True)

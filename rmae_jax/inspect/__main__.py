@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
     report = progress.reporter("step")
     try:
-        page = write_page(**arguments, report=report)
+        page = write_page(**arguments, report=report, skipped=lambda line: print(line, file=sys.stderr))
     except KeyboardInterrupt:
         sys.exit(130)
     except (ConfigError, CheckpointError, ValueError, OSError) as error:

@@ -1,6 +1,7 @@
 """Reading of image files as photographs."""
 
 import glob
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def load_photographs(
     image_size: int,
     patch_size: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    skipped: Callable[[str], None] = warnings.warn,
 ) -> list[Photograph]:
     """Reads image files and prepares each one with `view`.
 
@@ -25,10 +27,10 @@ def load_photographs(
       image_size: length of the shorter side, in pixels.
       patch_size: the model's patch size, in pixels.
       report: called with the number of files read and their total.
+      skipped: called with a message for each file that is skipped because it cannot be read.
 
     Raises:
-      ValueError: a file is not an image, a folder has no images, there are more than 36 images, or the size is invalid.
-      OSError: a file cannot be read.
+      ValueError: no file can be read, a folder has no images, there are more than 36 images, or the size is invalid.
     """
     check_size(image_size, patch_size)
     files, read = _find(paths), []
@@ -38,10 +40,16 @@ def load_photographs(
         report(done, len(files))
         try:
             _, pixels = images.load(file.read_bytes(), MAX_PIXELS)
-        except images.BadImage as error:
-            raise ValueError(f"{file}: {error}") from error
+        except (images.BadImage, OSError) as error:
+            message = f"{file}: {getattr(error, 'strerror', None) or error}"
+            if len(files) == 1:
+                raise ValueError(message) from error
+            skipped(f"{message}; skipped")
+            continue
         read.append(view(file.name, pixels, image_size, patch_size))
     report(len(files), len(files))
+    if not read:
+        raise ValueError(f"none of the {len(files)} files can be read as an image")
     return read
 
 
@@ -50,7 +58,7 @@ def _find(paths: Sequence[str | Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in map(local_path, paths):
         if path.is_dir():
-            found = [path / name for name in images.find(path)]
+            found = [path / name for name in images.find(path).names]
             if not found:
                 raise ValueError(f"{path}: no images in this folder ({', '.join(sorted(images.SUFFIXES))})")
         elif path.exists():

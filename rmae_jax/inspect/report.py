@@ -1,10 +1,11 @@
 """The page with all pictures of a checkpoint."""
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from data_prep.storage.atomic_write import atomic_write_text
+from data_prep.storage.atomic_write import atomic_write_text, require_writable
 from data_prep.storage.paths import local_path
 from rmae_jax import checkpoint_loading
 from rmae_jax.inspect import captions
@@ -29,6 +30,7 @@ def write_page(
     block: int = -1,
     overwrite: bool = False,
     report: Report = lambda done, total: None,
+    skipped: Callable[[str], None] = warnings.warn,
 ) -> Path:
     """Writes OUTPUT/index.html, a page with all pictures of a checkpoint.
 
@@ -42,6 +44,7 @@ def write_page(
       block: index of the encoder block whose attention is drawn, from 0; negative indices count from the last.
       overwrite: replaces an existing page.
       report: called with the number of steps done and their total.
+      skipped: called with a message for each file that is skipped because it cannot be read.
 
     Returns:
       The path of the page.
@@ -49,22 +52,23 @@ def write_page(
     Raises:
       ConfigError: `checkpoint` is not in a run folder.
       CheckpointError: there is no complete checkpoint.
-      ValueError: an image or an option is invalid.
+      ValueError: no file is an image, or an option is invalid.
       OSError: a file cannot be read or written.
     """
     page = local_path(output) / "index.html"
     if page.exists() and not overwrite:
         raise FileExistsError(f"{page} already exists; replace it with --overwrite")
+    require_writable(page.parent)
     model, config = checkpoint_loading.load(checkpoint)
     run, step = checkpoint_loading.run_and_step(checkpoint)
     size = config.model.image_size if image_size is None else image_size
     check_size(size, config.model.patch_size)
-    photographs = load_photographs(images, size, config.model.patch_size)
+    photographs = load_photographs(images, size, config.model.patch_size, skipped=skipped)
     sections = [_training(run, step), *PageSections(model, photographs, mask_ratio, seed, block, report).sections()]
     facts = _facts(run, step, model, photographs, size, mask_ratio, seed)
     text = render(f"What {run.resolve().name} has learned", facts, json.dumps(config.to_dict(), indent=2), sections)
     page.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(page, text)
+    atomic_write_text(page, text.encode(errors="replace").decode())  # names of files may not be UTF-8
     return page
 
 

@@ -1,8 +1,9 @@
 """Silencing of libraries, for commands only: library functions leave the settings of their host process unchanged."""
 
+import logging
 import os
 
-from absl import logging
+import absl.logging
 
 from rmae_jax.runtime.accelerator_devices import has_tpu
 
@@ -18,7 +19,8 @@ LIBTPU_WITHOUT_TPU = {
 
 def silence_libraries() -> None:
     """Silences libraries in the process of a command. Call it before JAX looks for devices."""
-    logging.set_verbosity(logging.FATAL)  # Orbax logs a lot, including errors that it also raises
+    absl.logging.set_verbosity(absl.logging.FATAL)  # Orbax logs a lot, including errors that it also raises
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports that it builds its font cache
     if not has_tpu():
         for name, value in LIBTPU_WITHOUT_TPU.items():
             os.environ.setdefault(name, value)

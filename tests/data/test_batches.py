@@ -3,11 +3,13 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -106,6 +108,14 @@ def test_the_number_of_threads_changes_nothing(source, first, threads):
 def test_the_number_of_workers_changes_nothing(source, first, workers):
     assert_same(take(source, 7, workers=workers), first[:7])
     assert not multiprocessing.active_children()
+
+
+def test_workers_that_need_more_shared_memory_than_there_is_are_refused(source, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=64 << 20))
+    with pytest.raises(OSError, match="/dev/shm has 64 MiB free, but 3 workers need .* --shm-size=.g .* data.workers"):
+        batches(source, **ARGUMENTS | {"batch_size": 30_000, "workers": 3})
+    assert not multiprocessing.active_children()
+    batches(source, **ARGUMENTS | {"batch_size": 30_000}).close()
 
 
 def test_workers_hosts_and_a_later_start_together(source, first):

@@ -7,9 +7,11 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageCms
 
 from data_prep import images
+from data_prep.dataset import records
 
 LARGE = 1 << 26
 
@@ -165,7 +167,7 @@ def test_exif_orientation_is_turned_upright(photograph, kind, orientation):
 def test_content_decides_and_not_the_name(tmp_path, photograph):
     path = tmp_path / "really_a_png.jpg"
     path.write_bytes(encoded(Image.fromarray(photograph), "PNG"))
-    assert images.find(tmp_path) == [path.name]
+    assert images.find(tmp_path).names == (path.name,)
     _, pixels = images.load(path.read_bytes(), LARGE)
     assert_close(pixels, photograph, 12)
 
@@ -256,8 +258,91 @@ def test_a_colour_profile_changes_nothing(photograph):
 
 
 def test_files_are_found_by_suffix_and_sorted(tmp_path):
-    taken = ["B.JPG", "a/1.jpeg", "a/b/2.png", "a.webp", "z.bmp", "z.tif", "z.tiff", "z.gif", "z.ppm"]
-    for name in [*taken, "notes.txt", "jpg", "a/x.npy"]:
+    taken = [
+        "B.JPG",
+        "a/1.jpeg",
+        "a/b/2.png",
+        "a.webp",
+        "z.bmp",
+        "z.tif",
+        "z.tiff",
+        "z.gif",
+        "z.ppm",
+        "z.jfif",
+        "z.JPE",
+    ]
+    hidden = ["._B.JPG", "a/.ipynb_checkpoints/1.png", ".thumbs/b/2.png", ".DS_Store"]
+    for name in [*taken, *hidden, "notes.txt", "A.TXT", "jpg", "a/x.npy"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert images.find(tmp_path) == sorted(taken)
+    found = images.find(tmp_path)
+    assert found.names == tuple(sorted(taken))
+    assert found.others == {"hidden": 4, ".txt": 2, "without suffix": 1, ".npy": 1}
+
+
+def with_jfif_revision(jpeg, revision):
+    at = jpeg.index(b"JFIF\0") + 5
+    return jpeg[:at] + revision + jpeg[at + 2 :]
+
+
+def with_spectral_end(jpeg, value):
+    """Changes Se of the scan's header, which decoders of sequential JPEGs ignore."""
+    at = jpeg.index(b"\xff\xda")
+    at += int.from_bytes(jpeg[at + 2 : at + 4])
+    return jpeg[:at] + bytes([value]) + jpeg[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "oddity",
+    [
+        lambda jpeg: with_jfif_revision(jpeg, b"\0\0"),
+        lambda jpeg: with_jfif_revision(jpeg, b"\2\1"),
+        lambda jpeg: jpeg[:-2] + bytes(500) + jpeg[-2:],
+        lambda jpeg: jpeg[:-2] + b"\xff" * 21 + jpeg[-2:],
+        lambda jpeg: jpeg[:-2] + b"0123456789ab" + jpeg[-2:],
+        lambda jpeg: with_jfif_revision(jpeg[:-2] + bytes(50) + jpeg[-2:], b"\0\0"),
+        lambda jpeg: jpeg + b"trailing",
+    ],
+)
+def test_oddities_of_jpegs_that_viewers_ignore_change_no_pixel(photograph, oddity):
+    jpeg = encoded(Image.fromarray(photograph), "JPEG", quality=90)
+    stored, pixels = images.load(oddity(jpeg), LARGE)
+    np.testing.assert_array_equal(pixels, pillow_rgb(jpeg))
+    np.testing.assert_array_equal(records.decode_image(stored), pixels)
+
+
+def test_a_header_that_decoders_ignore_is_written_anew(photograph):
+    jpeg = encoded(Image.fromarray(photograph), "JPEG", quality=90)
+    odd = with_spectral_end(jpeg, 0)
+    with pytest.raises(ValueError, match="Invalid SOS parameters"):
+        simplejpeg.decode_jpeg(odd)
+    stored, pixels = images.load(odd, LARGE)
+    assert np.abs(pixels.astype(int) - pillow_rgb(jpeg)).max() < 10
+    np.testing.assert_array_equal(records.decode_image(stored), pixels)
+
+
+def test_a_damaged_scan_is_still_refused(photograph):
+    """Also if it ends early, which libjpeg reports as extra bytes before the end, and with an odd header."""
+    jpeg = encoded(Image.fromarray(photograph), "JPEG", quality=90)
+    rng, refused = np.random.default_rng(0), 0
+    for start in rng.integers(len(jpeg) // 4, len(jpeg) // 2, 20):
+        damaged = jpeg[:start] + rng.bytes(40) + jpeg[start + 40 :]
+        for data in (damaged, with_jfif_revision(damaged, b"\0\0")):
+            try:
+                simplejpeg.decode_jpeg(damaged)
+            except ValueError:
+                refused += 1
+                with pytest.raises(images.BadImage):
+                    images.load(data, LARGE)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".jp2", ".heic"])
+def test_formats_of_cameras_and_archives_are_read(photograph, suffix):
+    """Compared with the pixels before they were compressed twice."""
+    assert suffix in images.SUFFIXES
+    data = encoded(
+        Image.fromarray(photograph), "HEIF" if suffix == ".heic" else suffix[1:].upper().replace("JP2", "JPEG2000")
+    )
+    _, pixels = images.load(data, LARGE)
+    assert np.abs(pixels.astype(int) - photograph).mean() < 12

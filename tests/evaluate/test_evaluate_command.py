@@ -7,7 +7,8 @@ import pytest
 from small_recipe import SMALL
 
 from configs import rmae_tiny
-from rmae_jax import evaluate, pretrain
+from rmae_jax import checkpoint_loading, evaluate, pretrain
+from rmae_jax.data import DatasetError
 from rmae_jax.evaluate import __main__ as command
 from rmae_jax.evaluate import results
 from rmae_jax.evaluate.periodic import PeriodicEvaluation
@@ -86,6 +87,55 @@ def test_errors_are_one_line(run, labelled, arguments, message):
     assert message in str(ended.value) and "\n" not in str(ended.value)
 
 
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fails where the checkpoint would be loaded."""
+    monkeypatch.setattr(checkpoint_loading, "load", lambda checkpoint: pytest.fail("works before it has checked"))
+
+
+def test_outputs_are_checked_first(run, labelled, tmp_path, no_work):
+    (tmp_path / "old.json").write_text('{"evaluations": ')
+    for output, message in (
+        ("old.json", "old.json has no list of evaluations; move or delete the file"),
+        ("old.json/new.json", "old.json cannot be written: .*; give another --output"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            arguments = [f"--checkpoint={run}", f"--data={labelled}", "--task=knn", f"--output={tmp_path / output}"]
+            command.main(arguments)
+
+
+def test_a_dataset_without_what_a_task_needs_is_refused_first(run, photographs_without, no_work):
+    flags = [f"--checkpoint={run}", f"--data={photographs_without}", "--split=train"]
+    for task, lacks in (
+        ("completion", "no region maps"),
+        ("knn", "no classes of images"),
+        ("linear", "no classes of images"),
+        ("finetune", "no classes of images"),
+        ("segmentation", "no pixel classes"),
+    ):
+        with pytest.raises(SystemExit, match=f"split 'train' has {lacks}; prepare it"):
+            command.main([*flags, f"--task={task}"])
+
+
+def test_results_can_be_written_elsewhere_and_are_printed_before(run, labelled, tmp_path, capsys, monkeypatch):
+    before = (run / "evaluation.json").read_bytes()
+    output = tmp_path / "new" / "results.json"
+    arguments = [f"--checkpoint={run}", f"--data={labelled}", "--region_layers=label_maps", "--task=knn"]
+    command.main([*arguments, f"--output={output}"])
+    assert (run / "evaluation.json").read_bytes() == before
+    (entry,) = results.read(output)
+    assert entry["task"] == "knn"
+
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(results, "write", full)
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="No space left"):
+        command.main([*arguments, f"--output={output}"])
+    assert json.loads(capsys.readouterr().out) == entry["results"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--task=none"], ["--task=knn", "--checkpoint=x", "--data=y", "--epochs=3"]])
 def test_wrong_flags(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -119,6 +169,18 @@ def test_recipes_that_cannot_work(labelled, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         pretrain(recipe(labelled, **changes), tmp_path / "run", evaluation=PeriodicEvaluation)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_evaluations_must_fail_is_refused_before_its_first_step(labelled, photographs_without, tmp_path):
+    run = tmp_path / "run"
+    keys = {"evaluate.path": str(photographs_without), "evaluate.split": "train", "evaluate.region_layers": ""}
+    with pytest.raises(DatasetError, match="no classes of images"):
+        pretrain(recipe(labelled, **keys | {"evaluate.tasks": "knn"}), run, evaluation=PeriodicEvaluation)
+    assert not run.exists()
+    run.mkdir()
+    (run / "evaluation.json").write_text("[]")
+    with pytest.raises(ConfigError, match="has no list of evaluations"):
+        pretrain(recipe(labelled), run, evaluation=PeriodicEvaluation)
 
 
 def test_a_file_that_holds_no_evaluations(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from PIL import Image
 from toy import randomised
 
 from rmae_jax.inspect.__main__ import main
-from rmae_jax.inspect.html_page import render
+from rmae_jax.inspect.html_page import Section, render
+from rmae_jax.inspect.image_files import load_photographs
+from rmae_jax.inspect.report import write_page
 from rmae_jax.inspect.sections import PageSections
 from rmae_jax.photographs import Photograph
 
@@ -115,6 +118,36 @@ def test_errors_are_one_line(run, folder, odd, monkeypatch, images, options, sai
     message = str(raised.value)
     assert message.startswith("error: ") and said in message and "\n" not in message
     assert not (odd / "out").exists()
+
+
+@pytest.fixture
+def no_drawing(monkeypatch):
+    """Fails where the pictures would be drawn."""
+    monkeypatch.setattr(PageSections, "sections", lambda self: pytest.fail("draws before it has checked the output"))
+
+
+def test_an_output_that_cannot_be_written_is_reported_before_drawing(run, folder, odd, no_drawing):
+    with pytest.raises(SystemExit, match=r"error: .*text.png/out cannot be written: Not a directory; give another"):
+        main([f"--checkpoint={run}", f"--images={folder}", f"--output={odd / 'text.png' / 'out'}"])
+
+
+def test_files_that_cannot_be_read_are_skipped_and_named(folder, odd, capsys):
+    said = []
+    files = [folder, odd / "text.png", odd / "many" / "0.png"]
+    found = load_photographs(files, 32, 8, skipped=said.append)
+    assert [one.name for one in found] == ["astronaut.png", "coffee.png", "rocket.png"]
+    assert said == [f"{files[1]}: not an image, or of an unknown format; skipped", f"{files[2]}: empty file; skipped"]
+    with pytest.raises(ValueError, match="none of the 2 files can be read"):
+        load_photographs(files[1:], 32, 8, skipped=said.append)
+
+
+def test_names_that_are_not_unicode_are_shown(run, folder, tmp_path, monkeypatch):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    with open(name, "wb") as file:
+        file.write((folder / "coffee.png").read_bytes())
+    monkeypatch.setattr(PageSections, "sections", lambda self: [Section(self.photographs[0].name, ())])
+    page = write_page(run, [os.fsdecode(name)], tmp_path / "out")
+    assert "caf?.png" in page.read_text()
 
 
 def test_a_wrong_flag_is_answered_without_jax():

@@ -52,6 +52,7 @@ class Troubled:
 
     num_images = property(lambda self: self.files.num_images)
     classes = ()
+    notes = ()
     kind = "folder"
 
     def inputs(self):
