@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -63,6 +64,7 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     silence_libraries()
 
     try:
+        check_address(arguments.host, arguments.port)
         segmenter = Segmenter(checkpoint_loading.load(arguments.checkpoint)[0])
         page = app.build(segmenter)
     except (ConfigError, CheckpointError, OSError, ValueError) as error:
@@ -81,6 +83,20 @@ def _serve(arguments: argparse.Namespace, uploads: str) -> None:
     finally:
         stop.set()
         compiler.join()
+
+
+def check_address(host: str, port: int) -> None:
+    """Checks that a port is free before the checkpoint is loaded.
+
+    Raises:
+      OSError: another program listens on the port, or the host is not an address of this machine.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((host, port))
+    except OSError as error:
+        raise OSError(f"--host={host} --port={port}: {error.strerror}; choose another --port or --host") from error
 
 
 def port(text: str) -> int:

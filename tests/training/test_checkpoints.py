@@ -141,6 +141,16 @@ def test_reading_tools_name_the_damaged_one_and_another(run):
     assert same(load_params(run / "checkpoints" / "2", abstract().params), toy(2).params)
 
 
+@pytest.mark.parametrize("name", ["20261201", "checkpoints/7"])
+def test_the_name_of_a_run_may_be_a_number(run, tmp_path_factory, name):
+    moved = tmp_path_factory.mktemp("moved") / name
+    shutil.copytree(run, moved)
+    (moved / "config.json").touch()
+    wanted, expected = {"params": abstract().params}, toy(3).params
+    assert same(load_params(moved, wanted["params"]), expected)
+    assert same(load_params(moved / "checkpoints" / "2", wanted["params"]), toy(2).params)
+
+
 def test_another_dtype_is_named_and_no_checkpoint_renamed(run):
     wanted = abstract()
     wanted.params["head"]["bias"] = wanted.params["head"]["bias"].update(dtype=jnp.float16)
