@@ -32,7 +32,7 @@ def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> 
         overwrite=how.overwrite,
         progress=report,
     )
-    layers = zip(metadata["layers"], metadata["num_regions"], strict=True)
+    layers = list(zip(metadata["layers"], metadata["num_regions"], strict=True))
     regions = ", ".join(
         f"{layer['name']} {count / metadata['num_examples']:.1f} regions per image" for layer, count in layers
     )
@@ -42,7 +42,13 @@ def _prepare(options: Options, how: argparse.Namespace, report: Bar | Lines) -> 
         + (f", in {time.monotonic() - started:.1f} s" if report.started else ", already finished: nothing to do")
         + f": {options.output}"
     )
-    return [*job.source.notes, summary]
+    empty = [layer["name"] for layer, count in layers if not count]
+    return [
+        *job.source.notes,
+        *metadata.get("notes", ()),
+        *(f"warning: layer {name} has no region in any image" for name in empty),
+        summary,
+    ]
 
 
 if __name__ == "__main__":

@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         help="fh only: scale and minimum region size, in pixels, of each layer "
         f"(default: {','.join(map(str, DEFAULTS['scales']))})",
     )
+    regions.add_argument(
+        "--zero_is_region",
+        action="store_true",
+        help="label_maps only: 0 is a region like every other number, as in maps numbered from 0",
+    )
     dataset = parser.add_argument_group("dataset")
     dataset.add_argument(
         "--output", type=parse_path, required=True, metavar="DATASET", help="folder of the dataset; splits share it"

@@ -95,9 +95,12 @@ def run(
     job.scratch.mkdir(parents=True, exist_ok=True)
     with _exclusive_run(job):
         work = job.shards(_start_or_resume(job, overwrite))
+        notes = [note for source in job.regions for note in source.notes(job.scratch)]
         num_examples = _write_shards(job, work, engine, max_bad, progress)
         reports = (shards.read_report(shard) for shard in work)
-        metadata = writer.finish(job.place, job.description, job.inputs, num_examples, reports)
+        metadata = writer.finish(
+            job.place, job.description | ({"notes": notes} if notes else {}), job.inputs, num_examples, reports
+        )
     remove_tree(job.scratch)
     return metadata
 

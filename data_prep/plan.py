@@ -64,6 +64,7 @@ class Options:
     split: str = "train"
     regions: str = "fh"
     scales: tuple[int, ...] = (500, 1000, 1500)
+    zero_is_region: bool = False
     shards: int | None = None
     max_pixels: int = 1 << 26
 
@@ -215,6 +216,8 @@ def open_regions(options: Options) -> tuple[RegionSource, ...]:
         raise PrepError(f"regions {options.regions}: give each kind only once")
     if "fh" not in kinds and options.scales != DEFAULTS["scales"]:
         raise PrepError(f"--scales belongs to fh, which is not among the regions {options.regions}")
+    if options.zero_is_region and "label_maps" not in kinds:
+        raise PrepError(f"--zero_is_region belongs to label_maps, which is not among the regions {options.regions}")
     return tuple(_open_regions(kind, parse_path(path) if path else None, options) for kind, _, path in parts)
 
 
@@ -238,9 +241,9 @@ def _open_regions(kind: str, path: AnyPath | None, options: Options) -> RegionSo
         raise PrepError(
             f"regions {kind}:{path}: {maps} lies in the image folder; move it, or its maps would be read as images"
         )
-    return {"instances": Instances, "panoptic": Panoptic, "label_maps": LabelMapFolder, "semantic": Semantic}[kind](
-        path
-    )
+    if kind == "label_maps":
+        return LabelMapFolder(path, zero_is_region=options.zero_is_region)
+    return {"instances": Instances, "panoptic": Panoptic, "semantic": Semantic}[kind](path)
 
 
 def _prefixed_inputs(part: RegionSource) -> Iterator[Input]:

@@ -9,19 +9,21 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from data_prep import coco_json
 from data_prep.dataset.inputs import Input
-from data_prep.errors import PrepError, one_line
+from data_prep.errors import PrepError
 from data_prep.images import BadImage
 from data_prep.sources.source import input_file
 from data_prep.storage.atomic_write import atomic_write
 from data_prep.storage.paths import AnyPath, local_copy
 
 SUFFIX = ".sqlite"
-_IMAGE_KEYS = ("id", "file_name", "height", "width")
+_IMAGE_KEYS = ("height", "width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Annotations:
     name: str
     database: AnyPath
 
+    def notes(self) -> list[str]:
+        """Returns lines about annotations that were skipped."""
+        with self._connect() as connection:
+            counts = dict(connection.execute("SELECT reason, count FROM skipped"))
+        return [f"{self.name}: {count} annotations skipped: {reason}" for reason, count in counts.items()]
+
     def find(self, image_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Returns the entry of an image, and its annotations in the file's order.
 
@@ -45,9 +53,7 @@ class Annotations:
           BadImage: the image is not listed, or more than one entry matches.
         """
         path, base = _bytes(image_id), _bytes(PurePosixPath(image_id).name)
-        # A connection must not be shared with other threads nor with processes that are forked later.
-        address = local_copy(self.database).absolute().as_uri() + "?mode=ro&immutable=1"
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+        with self._connect() as connection:
             for column, value in (("path", path), ("path", base), ("base", base)):
                 query = f"SELECT entry, annotations FROM images WHERE {column} = ? LIMIT 2"
                 rows = connection.execute(query, (value,)).fetchall()
@@ -56,6 +62,11 @@ class Annotations:
                 if rows:
                     return json.loads(rows[0][0]), json.loads(rows[0][1])
         raise BadImage(f"not listed in {self.name}")
+
+    def _connect(self) -> contextlib.closing[sqlite3.Connection]:
+        """Opens the database; a connection must not be shared with threads nor with processes forked later."""
+        address = local_copy(self.database).absolute().as_uri() + "?mode=ro&immutable=1"
+        return contextlib.closing(sqlite3.connect(address, uri=True))
 
 
 def inputs(path: AnyPath) -> Iterator[Input]:
@@ -72,7 +83,8 @@ def inputs(path: AnyPath) -> Iterator[Input]:
 def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
     """Parses an annotation file and writes it as an SQLite file, unless an earlier run did so.
 
-    Annotations of images that the file does not list are skipped.
+    Annotations that lack a key, or whose image the file does not list, are skipped and counted. The ids 1 and "1" are
+    equal.
 
     Args:
       path: the annotation file.
@@ -80,72 +92,73 @@ def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
       keys: the keys of an annotation to store; its other keys are omitted.
 
     Raises:
-      PrepError: the file is missing, is not JSON or not COCO-shaped, or the SQLite file cannot be written.
+      PrepError: the file is missing, is not JSON or not COCO-shaped, no annotation can be used, or the SQLite file
+        cannot be written.
     """
     (seen,) = inputs(path)
-    identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys])
+    identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys, "with skipped"])
     database = scratch / f"annotations-{hashlib.sha256(identity.encode()).hexdigest()[:16]}{SUFFIX}"
     if not database.exists():
-        rows = _rows(path, keys)
+        rows, skipped = _rows(path, keys)
         try:
             with atomic_write(database, scratch) as out:
-                _write(Path(out.name), rows)
+                _write(Path(out.name), rows, skipped)
         except sqlite3.Error as error:
             raise PrepError(f"{database} cannot be written: {error}") from error
     return Annotations(path.name, database)
 
 
-def _write(database: Path, rows: Iterator[tuple[bytes, bytes, str, str]]) -> None:
+def _write(database: Path, rows: Iterator[tuple[bytes, bytes, str, str]], skipped: dict[str, int]) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode = OFF")  # needs no rollback: `atomic_write` publishes a complete file
         connection.execute("CREATE TABLE images (path BLOB, base BLOB, entry TEXT, annotations TEXT)")
         connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
+        connection.execute("CREATE TABLE skipped (reason TEXT, count INTEGER)")
+        connection.executemany("INSERT INTO skipped VALUES (?, ?)", skipped.items())
         connection.execute("CREATE INDEX by_path ON images (path)")
         connection.execute("CREATE INDEX by_base ON images (base)")
         connection.commit()
 
 
-def _rows(path: AnyPath, keys: Sequence[str]) -> Iterator[tuple[bytes, bytes, str, str]]:
-    """Returns a row for each image, after checking the whole file."""
-    try:
-        parsed = json.loads(path.read_bytes())
-    except OSError as error:
-        raise PrepError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise PrepError(f"{path} is not JSON: {one_line(error)}; give a COCO-style annotation file") from error
-    images = _entries(path, parsed, "images", _IMAGE_KEYS)
-    of_image: dict[int | str, list[dict[str, Any]]] = {}
+def _rows(path: AnyPath, keys: Sequence[str]) -> tuple[Iterator[tuple[bytes, bytes, str, str]], dict[str, int]]:
+    """Returns a row for each image, and the number of skipped annotations by reason, after checking the whole file."""
+    parsed = coco_json.parse(path)
+    images = coco_json.entries(path, parsed, "images", ("id", *_IMAGE_KEYS))
+    paths = [coco_json.image_path(image) for image in images]
+    of_image: dict[str, list[dict[str, Any]]] = {}
     for number, image in enumerate(images):
-        if not isinstance(image["id"], int | str) or image["id"] in of_image:
+        image_id = coco_json.comparable_id(image["id"])
+        if image_id is None or image_id in of_image:
             raise PrepError(f"{path} is not COCO-shaped: images[{number}] has no unique 'id'")
-        if not isinstance(image["file_name"], str):
-            raise PrepError(f"{path} is not COCO-shaped: 'file_name' of images[{number}] is not text")
-        of_image[image["id"]] = []
-    for number, annotation in enumerate(_entries(path, parsed, "annotations", ("image_id", *keys))):
-        if not isinstance(annotation["image_id"], int | str):
+        if paths[number] is None:
+            raise PrepError(f"{path} is not COCO-shaped: images[{number}] has no 'file_name' that is text")
+        of_image[image_id] = []
+    annotations = coco_json.entries(path, parsed, "annotations", ("image_id",))
+    skipped = Counter()
+    for number, annotation in enumerate(annotations):
+        image_id = coco_json.comparable_id(annotation["image_id"])
+        if image_id is None:
             raise PrepError(f"{path} is not COCO-shaped: 'image_id' of annotations[{number}] is not an id")
-        if annotation["image_id"] in of_image:
-            of_image[annotation["image_id"]].append({key: annotation[key] for key in keys})
-    return (
+        lacking = next((key for key in keys if annotation.get(key) is None), None)
+        if image_id not in of_image:
+            skipped["their image_id is not among the images"] += 1
+        elif lacking is not None:
+            skipped[f"they have no {lacking}"] += 1
+        else:
+            of_image[image_id].append({key: annotation[key] for key in keys})
+    if annotations and sum(skipped.values()) == len(annotations):
+        reasons = ", ".join(f"{count} because {reason}" for reason, count in skipped.items())
+        raise PrepError(f"{path}: none of the {len(annotations)} annotations can be used: {reasons}")
+    rows = (
         (
-            _bytes(image["file_name"]),
-            _bytes(PurePosixPath(image["file_name"]).name),
+            _bytes(image_file),
+            _bytes(PurePosixPath(image_file).name),
             json.dumps({key: image[key] for key in _IMAGE_KEYS}),
-            json.dumps(of_image[image["id"]]),
+            json.dumps(of_image[coco_json.comparable_id(image["id"])]),
         )
-        for image in images
+        for image, image_file in zip(images, paths, strict=True)
     )
-
-
-def _entries(path: AnyPath, parsed: Any, name: str, keys: Sequence[str]) -> list[dict[str, Any]]:
-    entries = parsed.get(name) if isinstance(parsed, dict) else None
-    if not isinstance(entries, list):
-        raise PrepError(f"{path} is not COCO-shaped: it has no list {name!r}")
-    for number, entry in enumerate(entries):
-        for key in keys:
-            if not isinstance(entry, dict) or key not in entry:
-                raise PrepError(f"{path} is not COCO-shaped: {name}[{number}] has no {key!r}")
-    return entries
+    return rows, skipped
 
 
 def _bytes(name: str) -> bytes:

@@ -4,12 +4,11 @@ Run lengths are checked and decoded here because pycocotools trusts them: counts
 undefined, and corrupt compressed counts shift bits past the end of a number.
 """
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from pycocotools import mask as coco_mask
 
 from data_prep.images import BadImage
@@ -21,21 +20,6 @@ MAX_OUTLINE = 1000  # times (height + width); no outline within an image is that
 MAX_CHARACTERS_PER_COUNT = 6  # of one count: 30 bits
 
 
-def parse(data: bytes, what: str) -> dict[str, Any]:
-    """Parses a JSON object.
-
-    Raises:
-      BadImage: the data is not a JSON object.
-    """
-    try:
-        parsed = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadImage(f"{what} is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise BadImage(f"{what} is not a JSON object")
-    return parsed
-
-
 def size(image: Any, what: str) -> tuple[int, int]:
     """Returns the height and width, in pixels, from a JSON's entry about an image.
 
@@ -43,9 +27,9 @@ def size(image: Any, what: str) -> tuple[int, int]:
       BadImage: one of them is missing or not a positive whole number.
     """
     sides = [image.get(key) if isinstance(image, dict) else None for key in ("height", "width")]
-    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+    if not all(type(side) in (int, float) and side == side // 1 and 0 < side <= MAX_SIDE for side in sides):
         raise BadImage(f"{what} has no valid height and width for the image")
-    return sides[0], sides[1]
+    return int(sides[0]), int(sides[1])
 
 
 def label_maps(
@@ -55,7 +39,8 @@ def label_maps(
 
     Args:
       image: the JSON's entry about the image; its "height" and "width" are the size of the masks.
-      segmentations: for each mask, a list of polygons, or run lengths ({"size", "counts"}).
+      segmentations: for each mask, a list of polygons, run lengths ({"size", "counts"}), or a list of run lengths,
+        whose union is the mask.
       data: the image file's bytes.
       pixels: the upright image.
       what: the name of the JSON in messages.
@@ -76,8 +61,16 @@ def label_maps(
     return orient_to_image(mask_packing.pack_masks(masks, height, width), data, pixels, what)
 
 
+def run_lengths(inside: Bool[np.ndarray, " pixels"]) -> Int64[np.ndarray, " runs"]:
+    """Returns the lengths of alternating runs of pixels outside and inside of a mask, in COCO's order, by columns."""
+    starts = np.flatnonzero(np.diff(inside, prepend=False))
+    return np.diff(starts, prepend=0, append=len(inside))
+
+
 def _run_lengths(segmentation: Any, height: int, width: int) -> Int64[np.ndarray, " runs"]:
     """Returns the run lengths of one mask, in the form that `mask_packing.pack_masks` takes."""
+    if isinstance(segmentation, list) and segmentation and all(isinstance(part, dict) for part in segmentation):
+        return _union([_run_lengths(part, height, width) for part in segmentation])
     if isinstance(segmentation, list):
         return _from_polygons(segmentation, height, width)
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
@@ -94,6 +87,11 @@ def _run_lengths(segmentation: Any, height: int, width: int) -> Int64[np.ndarray
     if (runs < 0).any() or runs.sum() != height * width:
         raise BadImage(f"has counts that are negative or do not sum to {height} * {width}")
     return runs
+
+
+def _union(masks: list[Int64[np.ndarray, " _"]]) -> Int64[np.ndarray, " runs"]:
+    """Returns the run lengths of the pixels in any of the masks, which have one size."""
+    return run_lengths(np.logical_or.reduce([np.repeat(np.arange(len(runs)) % 2 == 1, runs) for runs in masks]))
 
 
 def _decompressed(characters: bytes) -> Int64[np.ndarray, " runs"]:

@@ -39,6 +39,10 @@ class FH:
         felzenszwalb.layers(np.zeros((2, 2, 3), np.uint8), self.scales, SIGMA)
         return self
 
+    def notes(self, scratch: AnyPath) -> list[str]:
+        """Returns nothing."""
+        return []
+
     def __call__(self, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]) -> list[LabelMaps]:
         """Returns the label map of each scale.
 

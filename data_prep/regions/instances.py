@@ -46,7 +46,14 @@ class Instances:
         Raises:
           PrepError: the file is missing, is not JSON or not COCO-shaped.
         """
-        return partial(_make, coco_annotations.index(self.path, scratch, ("segmentation",)))
+        return partial(_make, self._index(scratch))
+
+    def notes(self, scratch: AnyPath) -> list[str]:
+        """Returns lines about skipped annotations."""
+        return self._index(scratch).notes()
+
+    def _index(self, scratch: AnyPath) -> coco_annotations.Annotations:
+        return coco_annotations.index(self.path, scratch, ("segmentation",))
 
 
 def _make(

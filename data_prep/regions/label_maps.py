@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8, UInt16
+from PIL import Image
 
 from data_prep.dataset.inputs import Input
 from data_prep.images import BadImage
@@ -21,6 +23,7 @@ from data_prep.sources.source import Item
 from data_prep.storage.paths import AnyPath
 
 SUFFIXES = (".png", ".npy")
+SAMPLE = 100  # label maps that are searched for numbers from 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +36,19 @@ class LabelMapFolder:
     Attributes:
       folder: the folder that contains a file of each image's name.
       name: the layer's name.
+      zero_is_region: whether 0 is a region too, as in maps that number regions from 0.
     """
 
     folder: AnyPath
     name: str = "label_maps"
+    zero_is_region: bool = False
     method: ClassVar[str] = "label_maps"
 
     @property
     def layers(self) -> tuple[dict[str, Any], ...]:
         """The metadata of the layer."""
-        return ({"name": self.name, "method": self.method},)
+        numbers = {"zero_is_region": True} if self.zero_is_region else {}
+        return ({"name": self.name, "method": self.method} | numbers,)
 
     def inputs(self) -> Iterator[Input]:
         """Yields the files, in order.
@@ -59,11 +65,29 @@ class LabelMapFolder:
           PrepError: the folder is missing.
         """
         region_files.check(self.folder)
-        return partial(self.make, self.folder)
+        make = partial(self.make, self.folder)
+        return partial(make, zero_is_region=True) if self.zero_is_region else make
+
+    def notes(self, scratch: AnyPath) -> list[str]:
+        """Returns a warning if regions seem to be numbered from 0: the first maps have 0 and all numbers up to a last.
+
+        Regions numbered from 1 with pixels of no region look the same.
+        """
+        names = list(itertools.islice((entry.name for entry in self.inputs()), SAMPLE))
+        if self.zero_is_region or not names or not all(_counts_from_0(self.folder / name) for name in names):
+            return []
+        return [
+            f"{self.name}: 0 occurs in each of the first {len(names)} label maps and is no region; if regions are "
+            "numbered from 0, as by scikit-image, prepare the dataset with --zero_is_region"
+        ]
 
     @staticmethod
     def make(
-        maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+        maps: AnyPath,
+        item: Item,
+        data: bytes,
+        pixels: UInt8[np.ndarray, "height width 3"],
+        zero_is_region: bool = False,
     ) -> list[UInt16[np.ndarray, "maps height width"]]:
         """Returns the label maps of one image, see `MapMaker`; `maps` is the folder."""
         values, name = read(maps, item, data, pixels)
@@ -71,7 +95,7 @@ class LabelMapFolder:
             values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
         numbered = np.empty(values.shape, np.uint16)
         for labels, out in zip(values, numbered, strict=True):
-            out[:] = _numbered(labels, name)
+            out[:] = _numbered(labels.astype(np.int64) + 1 if zero_is_region else labels, name)
         return [orient_to_image(numbered, data, pixels, name)]
 
 
@@ -101,6 +125,20 @@ def _numbered(values: np.ndarray, what: str) -> UInt16[np.ndarray, "height width
     if len(distinct) > MAX_REGIONS:
         raise BadImage(f"{what} has {len(distinct)} regions in a map; a uint16 label map holds at most {MAX_REGIONS}")
     return np.where(values == 0, 0, np.searchsorted(distinct, values) + 1).astype(np.uint16)
+
+
+def _counts_from_0(path: AnyPath) -> bool:
+    """Returns whether the numbers of a label map are 0, 1, ..., n with n > 0; False for colours and corrupt files."""
+    try:
+        if path.suffix == ".npy":
+            values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        else:
+            with Image.open(io.BytesIO(path.read_bytes()), formats=("PNG",)) as image:
+                values = np.asarray(image)
+    except Exception:  # Pillow's decoders raise nearly any exception on corrupt bytes; `make` reports them
+        return False
+    distinct = np.unique(values)
+    return values.ndim == 2 and distinct.tolist() == list(range(len(distinct))) and len(distinct) > 1
 
 
 def _read_npy(

@@ -58,8 +58,14 @@ class Panoptic:
           PrepError: the file is missing, is not JSON or not COCO-shaped, or the folder is missing.
         """
         region_files.check(self.path.with_suffix(""))
-        listed = coco_annotations.index(self.path, scratch, ("file_name", "segments_info"))
-        return partial(_make, listed, self.path.with_suffix(""))
+        return partial(_make, self._index(scratch), self.path.with_suffix(""))
+
+    def notes(self, scratch: AnyPath) -> list[str]:
+        """Returns lines about skipped annotations."""
+        return self._index(scratch).notes()
+
+    def _index(self, scratch: AnyPath) -> coco_annotations.Annotations:
+        return coco_annotations.index(self.path, scratch, ("file_name", "segments_info"))
 
 
 def _make(

@@ -54,6 +54,9 @@ class RegionSource(Protocol):
           PrepError: an annotation file is missing or corrupt.
         """
 
+    def notes(self, scratch: AnyPath) -> list[str]:
+        """Returns lines about the regions that the command prints with its summary; called after `ready`."""
+
 
 def orient_to_image(
     maps: UInt16[np.ndarray, "maps drawn_height drawn_width"],

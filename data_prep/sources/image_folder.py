@@ -1,11 +1,10 @@
 """Image sources backed by a folder: all its images, class folders, or the images in a COCO annotation file."""
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterator
 
-from data_prep import images
+from data_prep import coco_json, images
 from data_prep.dataset.inputs import Input
 from data_prep.errors import PrepError
 from data_prep.sources.source import Item, input_file, input_files
@@ -104,16 +103,10 @@ def open_coco(folder: AnyPath, annotations: AnyPath) -> ImageFolder:
       PrepError: the folder or the file is missing, or the file is not a COCO annotation file or lists no images.
     """
     _check_folder(folder)
-    try:
-        with annotations.open("rb") as file:
-            listed = json.load(file)["images"]
-        names = {str(image["file_name"]) for image in listed}
-    except OSError as error:
-        raise PrepError(f"{annotations} cannot be read: {error.strerror}; give a COCO annotation file") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PrepError(
-            f"{annotations} is not a COCO annotation file: it needs a list 'images' of entries with 'file_name'"
-        ) from error
+    listed = coco_json.entries(annotations, coco_json.parse(annotations), "images")
+    names = {coco_json.image_path(image) for image in listed}
+    if None in names:
+        raise PrepError(f"{annotations} is not a COCO annotation file: an image has no 'file_name'")
     if not names:
         raise PrepError(f"{annotations} lists no images")
     outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)

@@ -27,7 +27,7 @@ from rmae_jax.training.mesh import to_devices, training_mesh
 from rmae_jax.training.metrics import MetricsWriter
 from rmae_jax.training.optimizer import adamw, learning_rate
 from rmae_jax.training.recipe import ConfigError
-from rmae_jax.training.run_dataset import dataset_folder, region_filter, region_layers
+from rmae_jax.training.run_dataset import check_regions, dataset_folder, region_filter, region_layers
 from rmae_jax.training.run_lock import lock_run
 from rmae_jax.training.sample_pictures import SamplePictures
 from rmae_jax.training.step import TrainState, abstract_state, init_state, train_step
@@ -127,6 +127,8 @@ def pretrain(
     folder, layers = dataset_folder(config, run), region_layers(config)
     source = data.TFRecordSource(folder, config.data.split, layers)
     held_out = data.TFRecordSource(folder, config.data.picture_split, layers)
+    if config.model.objective != "mae":
+        check_regions(source)
     durations = recipe.durations(config, len(source))
     view = {
         "image_size": config.model.image_size,

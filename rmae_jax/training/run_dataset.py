@@ -6,6 +6,7 @@ import ml_collections
 
 from data_prep import job, shipped_photographs
 from data_prep.storage.paths import local_path
+from rmae_jax import data
 from rmae_jax.data import RegionFilter
 from rmae_jax.model.masks import num_visible_patches
 from rmae_jax.runtime import host_consistency, hosts
@@ -27,6 +28,26 @@ def dataset_folder(config: ml_collections.ConfigDict, run: Path) -> Path:
             job.prepare(images=images / split, output=folder, name="photographs", split=split)
     host_consistency.check_equal({}, "preparing photographs")
     return folder
+
+
+def check_regions(source: data.TFRecordSource) -> None:
+    """Checks that the selected layers of a split have regions; warns of fewer than one per image.
+
+    Raises:
+      DatasetError: they have none.
+    """
+    layers, counts = source.metadata["layers"], source.metadata.get("num_regions", [])
+    if not source.layer_ids or len(counts) != len(layers):
+        return  # an error of another kind, which reading reports
+    total, names = sum(counts[i] for i in source.layer_ids), ", ".join(layers[i]["name"] for i in source.layer_ids)
+    where = f"{source.folder}: split {source.split!r} has"
+    if not total:
+        raise data.DatasetError(
+            f"{where} no regions in its layers ({names}); check the annotations that data_prep was given, choose other "
+            "data.region_layers, or use objective mae"
+        )
+    if total < len(source):
+        hosts.print_once(f"{where} only {total / len(source):.2f} regions per image in its layers ({names})")
 
 
 def region_layers(config: ml_collections.ConfigDict) -> list[str]:

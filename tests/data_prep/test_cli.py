@@ -185,7 +185,7 @@ def test_a_terminal_gets_a_bar(folder, tmp_path):
     ("flags", "message"),
     [
         ({"images": "missing"}, "missing is not a folder; give the folder that contains the images"),
-        ({"images": "empty"}, "no images below empty; looked for .bmp .gif"),
+        ({"images": "empty"}, "no images below empty; looked for .avif .bmp .gif"),
         ({"images": "a.txt"}, "a.txt is not a folder"),
         ({"output": "a.txt"}, "a.txt is a file; give a folder for the dataset"),
         ({"workers": 0}, "0 workers are too few; give 1 or more"),
@@ -195,7 +195,7 @@ def test_a_terminal_gets_a_bar(folder, tmp_path):
         ({"regions": "fh:a.txt"}, "fh takes no path; choose its --scales"),
         ({"regions": "panoptic"}, "regions panoptic need a path; give --regions=panoptic:PATH"),
         ({"regions": "instances:a.txt"}, "a.txt is not JSON"),
-        ({"annotations": "a.txt"}, "a.txt is not a COCO annotation file: it needs a list 'images'"),
+        ({"annotations": "a.txt"}, "a.txt is not JSON: "),
         ({"annotations": "missing.json"}, "missing.json cannot be read: No such file"),
         ({"tfds": "coco:train"}, "give one of --images, --tfds or --webdataset, not --images and --tfds"),
         ({"images": None}, "give one of --images, --tfds or --webdataset, not none"),

@@ -16,6 +16,7 @@ from data_prep.regions import coco_annotations
 from data_prep.regions.instances import Instances
 
 HEIGHT, WIDTH = 40, 60
+IMAGE = {"id": 1, "file_name": "a.jpg", "height": 1, "width": 1}
 
 
 def write(path, segmentations, images=None):
@@ -110,7 +111,7 @@ def test_a_mask_of_another_size_is_refused(tmp_path):
         make(path, tmp_path, size=(HEIGHT, WIDTH + 1))
 
 
-@pytest.mark.parametrize("height", [None, "40", 40.0, 0, -40, True, 10**30])
+@pytest.mark.parametrize("height", [None, "40", 40.5, float("nan"), 0, -40, True, 10**30])
 def test_sizes_that_are_none(tmp_path, height):
     path = write(tmp_path / "x.json", [], [{"id": 1, "file_name": "a.jpg", "height": height, "width": WIDTH}])
     with pytest.raises(BadImage, match="no valid height and width"):
@@ -124,9 +125,11 @@ SIZE = [HEIGHT, WIDTH]
 @pytest.mark.parametrize(
     "segmentation",
     [
-        None,
         "text",
         {},
+        [{}],
+        [{"size": SIZE, "counts": [AREA]}, {"size": SIZE, "counts": [AREA - 1]}],
+        [{"size": SIZE, "counts": [AREA]}, [1, 1, 9, 1, 9, 9]],
         {"size": SIZE},
         {"size": [HEIGHT], "counts": [AREA]},
         {"size": [WIDTH, HEIGHT], "counts": [AREA]},
@@ -248,6 +251,71 @@ def test_annotations_keep_their_order_and_those_of_other_images_are_left_out(tmp
     ]
 
 
+@pytest.mark.parametrize(
+    ("image_id", "referred"), [(1, "1"), ("1", 1), (1.0, 1), ("0001", 1), ("a", "a"), (10**20, str(10**20))]
+)
+def test_ids_are_equal_as_numbers_and_as_text(tmp_path, image_id, referred):
+    listed = [{"image_id": referred, "segmentation": 5}]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"images": [IMAGE | {"id": image_id}], "annotations": listed}))
+    index = coco_annotations.index(path, tmp_path, ("segmentation",))
+    assert index.find("a.jpg")[1] == [{"segmentation": 5}]
+    assert index.notes() == []
+
+
+def test_annotations_that_cannot_be_used_are_counted(tmp_path):
+    path, good = tmp_path / "x.json", {"image_id": 1, "segmentation": [1]}
+    bad = [{"image_id": 2, "segmentation": []}] * 3 + [{"image_id": 1}, {"image_id": 1, "segmentation": None}]
+    path.write_text(json.dumps({"images": [IMAGE], "annotations": [*bad, good]}))
+    index = coco_annotations.index(path, tmp_path, ("segmentation",))
+    assert index.find("a.jpg")[1] == [{"segmentation": [1]}]
+    assert (
+        index.notes()
+        == Instances(path).notes(tmp_path)
+        == [
+            "x.json: 3 annotations skipped: their image_id is not among the images",
+            "x.json: 2 annotations skipped: they have no segmentation",
+        ]
+    )
+    path.write_text(json.dumps({"images": [IMAGE], "annotations": bad[:3]}))
+    with pytest.raises(PrepError, match="none of the 3 annotations can be used: 3 because their image_id is not among"):
+        coco_annotations.index(path, tmp_path, ("segmentation",))
+
+
+@pytest.mark.parametrize("other", ["1", 1.0, "01"])
+def test_ids_that_are_equal_are_refused(tmp_path, other):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"images": [IMAGE, IMAGE | {"id": other}], "annotations": []}))
+    with pytest.raises(PrepError, match="images.1. has no unique 'id'"):
+        coco_annotations.index(path, tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "image_id"),
+    [
+        ({"file_name": "train\\a.jpg"}, "train/a.jpg"),
+        ({"coco_url": "http://images.cocodataset.org/train2017/000000391895.jpg"}, "000000391895.jpg"),
+        ({"coco_url": "http://x/val2017/7.jpg", "file_name": None}, "val2017/7.jpg"),
+        ({"file_name": "a.jpg", "coco_url": "http://x/b.jpg"}, "a.jpg"),
+    ],
+)
+def test_images_of_windows_and_of_lvis_are_found(tmp_path, names, image_id):
+    entry = {"id": 1, "height": float(HEIGHT), "width": float(WIDTH)} | names
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:9, 3:30] = True
+    content = {"images": [entry], "annotations": [{"image_id": 1, "segmentation": uncompressed(mask)}]}
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())  # with the mark that Windows' editors write
+    assert_same_masks(masks(make(path, tmp_path, image_id)), [mask])
+
+
+def test_a_list_of_run_lengths_is_their_union(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = rng.random((3, HEIGHT, WIDTH)) < 0.2
+    path = write(tmp_path / "x.json", [[uncompressed(parts[0]), compressed(parts[1]), uncompressed(parts[2])]])
+    assert_same_masks(masks(make(path, tmp_path)), [parts.any(axis=0)])
+
+
 def test_the_parsed_file_is_kept_until_the_file_changes(tmp_path, monkeypatch):
     path = write(tmp_path / "x.json", [])
     first = coco_annotations.index(path, tmp_path, ("segmentation",))
@@ -276,9 +344,6 @@ def test_threads_may_share_a_maker(tmp_path):
         np.testing.assert_array_equal(maps, found[0][0])
 
 
-IMAGE = {"id": 1, "file_name": "a.jpg", "height": 1, "width": 1}
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -292,10 +357,13 @@ IMAGE = {"id": 1, "file_name": "a.jpg", "height": 1, "width": 1}
         ({"images": [7], "annotations": []}, "images.0. has no 'id'"),
         ({"images": [IMAGE, IMAGE], "annotations": []}, "images.1. has no unique 'id'"),
         ({"images": [IMAGE | {"id": []}], "annotations": []}, "images.0. has no unique 'id'"),
-        ({"images": [IMAGE | {"file_name": 1}], "annotations": []}, "'file_name' of images.0. is not text"),
+        ({"images": [IMAGE | {"file_name": 1}], "annotations": []}, "images.0. has no 'file_name' that is text"),
         ({"images": [{"id": 1, "file_name": "a"}], "annotations": []}, "images.0. has no 'height'"),
         ({"images": [IMAGE], "annotations": [{"segmentation": []}]}, "annotations.0. has no 'image_id'"),
-        ({"images": [IMAGE], "annotations": [{"image_id": 1}]}, "annotations.0. has no 'segmentation'"),
+        (
+            {"images": [IMAGE], "annotations": [{"image_id": 1}]},
+            "none of the 1 annotations can be used: 1 because they have no segmentation",
+        ),
         ({"images": [IMAGE], "annotations": [{"image_id": {}, "segmentation": []}]}, "'image_id' of annotations.0."),
     ],
 )

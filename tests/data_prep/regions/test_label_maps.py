@@ -52,6 +52,38 @@ def make(folder, image_id="a.jpg", orientation=1, size=SHAPE):
     return maps
 
 
+def from_0(rng, count=3):
+    """A map of all numbers from 0."""
+    values = rng.integers(0, count, SHAPE)
+    values.flat[:count] = range(count)
+    return values
+
+
+def test_numbers_from_0_are_reported_and_can_be_regions(tmp_path):
+    rng = np.random.default_rng(0)
+    first, second = from_0(rng), from_0(rng, 7)
+    write(tmp_path, npy(first), "a.npy")
+    write(tmp_path, encoded(Image.fromarray(second.astype(np.uint8))), "b.png")
+    (note,) = LabelMapFolder(tmp_path).notes(tmp_path)
+    assert note.startswith("label_maps: 0 occurs in each of the first 2 label maps") and "--zero_is_region" in note
+    with_zero = LabelMapFolder(tmp_path, zero_is_region=True)
+    assert with_zero.notes(tmp_path) == []
+    assert with_zero.layers == ({"name": "label_maps", "method": "label_maps", "zero_is_region": True},)
+    for name, values in (("a.jpg", first), ("b.jpg", second)):
+        (maps,) = with_zero.ready(tmp_path)(item(name), *photograph(*SHAPE, 1))
+        np.testing.assert_array_equal(maps[0], values + 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones(SHAPE, int), np.zeros(SHAPE, int), np.arange(2400).reshape(SHAPE) % 3 * 2, np.ones((2, *SHAPE), int)],
+)
+def test_other_numbers_are_not_reported(tmp_path, values):
+    write(tmp_path, npy(from_0(np.random.default_rng(0))), "a.npy")
+    write(tmp_path, npy(values), "b.npy")
+    assert LabelMapFolder(tmp_path).notes(tmp_path) == []
+
+
 def numbered(values):
     """Every value except 0 numbered from 1, ascending."""
     found = np.zeros(values.shape, int)

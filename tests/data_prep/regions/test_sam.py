@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from oriented_photographs import UPRIGHT, assert_same_masks, item, masks, photograph
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from data_prep.errors import PrepError
@@ -56,6 +57,49 @@ def test_the_path_comes_before_the_base_name(tmp_path, dense):
     assert_same_masks(masks(make(tmp_path, "a.jpg")), [dense[0]])
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_list_that_segment_anything_writes(tmp_path, dense, compressed):
+    """amg.py --convert-to-rle; its counts are compressed if it is given a coco_rle mode."""
+    rles = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in dense]
+    counts = [rle["counts"].decode() if compressed else runs(mask) for rle, mask in zip(rles, dense, strict=True)]
+    listed = [{"segmentation": {"size": list(SHAPE), "counts": c}, "area": 1, "bbox": [0, 0, 1, 1]} for c in counts]
+    (tmp_path / "a.json").write_text(json.dumps(listed))
+    assert_same_masks(masks(make(tmp_path)), list(dense))
+    (tmp_path / "a.json").write_text("[]")
+    assert make(tmp_path).shape == (0, *SHAPE)
+    (tmp_path / "a.json").write_text(json.dumps([listed[0] | {"segmentation": {"size": [1, 2], "counts": [2]}}]))
+    with pytest.raises(BadImage, match="a.json is for an image of 2x1, not 60x40"):
+        make(tmp_path)
+
+
+def runs(mask):
+    """Run lengths by columns, by a plain loop, the first of them outside of the mask."""
+    counts, last = [0], False
+    for value in mask.ravel(order="F").tolist():
+        if value != last:
+            counts.append(0)
+            last = value
+        counts[-1] += 1
+    return counts
+
+
+@pytest.mark.parametrize("image_id", ["a.jpg", "b/a.jpg"])
+def test_the_folder_of_png_files_that_segment_anything_writes(tmp_path, dense, image_id):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "metadata.csv").write_text("id,area\n")
+    many = np.concatenate([dense, np.roll(dense, 3, axis=2), dense[:1]])  # 0.png to 10.png
+    for number, mask in enumerate(many):
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{number}.png")
+    (tmp_path / "other.png").touch()
+    assert_same_masks(masks(make(tmp_path, image_id)), list(many))
+    names = {entry.name for entry in Sam(tmp_path).inputs()}
+    assert names == {f"a/{number}.png" for number in range(11)}
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(folder / "4.png")
+    with pytest.raises(BadImage, match="a/4.png is for an image of 3x3, not 60x40"):
+        make(tmp_path, image_id)
+
+
 def test_no_masks(tmp_path):
     (tmp_path / "a.json").write_text(text([]))
     assert make(tmp_path).shape == (0, *SHAPE)
@@ -101,7 +145,7 @@ def test_a_source_that_keeps_nothing_beside_images(tmp_path):
     ("content", "reason"),
     [
         ("", "a.json is not JSON"),
-        ("[1, 2]", "a.json is not a JSON object"),
+        ("[1, 2]", "a.json has no list 'annotations' of entries with 'segmentation', and is no such list"),
         ("[" * 100_000, "a.json is not JSON"),
         ("{}", "a.json has no list 'annotations'"),
         ('{"annotations": [{}]}', "a.json has no list 'annotations' of entries with 'segmentation'"),
