@@ -1,6 +1,6 @@
 """Conversion of a model to a PyTorch state dict, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -14,6 +14,7 @@ from rmae_jax.interop import transformers
 from rmae_jax.interop.errors import InteropError
 from rmae_jax.interop.layout import FORMS, PARTS, StateDict, flat_params, parts_of
 from rmae_jax.interop.position_table_checks import scale_of_tables, stored_table
+from rmae_jax.interop.state_names import plain_names
 from rmae_jax.interop.validate import check_variant, parts_that_fit
 from rmae_jax.model import RMAE
 from rmae_jax.model.shapes import abstract_model
@@ -60,8 +61,10 @@ def to_torch(model: RMAE, format: str = "rmae") -> StateDict:
 def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None) -> RMAE:
     """Builds a model with the weights of a state dict in any of the formats, which is recognised by its names.
 
-    Each of encoder, pixel decoder and region branch must be complete or absent. Position tables are checked by value.
-    Tables of another grid than the config's are interpolated, which sets `model.config.position_scale`.
+    A prefix of all names and heads of other tasks are ignored. Each of encoder, pixel decoder and region branch must be
+    complete or absent. Position tables are checked by value.
+    Tables of another grid than the config's, and MAE's tables resized by other programs, are computed anew for the
+    config's grid, which sets `model.config.position_scale`.
 
     Args:
       state_dict: arrays, or tensors in CPU memory, by name.
@@ -80,8 +83,9 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
 def read_model(
     state_dict: Mapping[str, Any], config: ml_collections.ConfigDict, *, seed: int | None = None
 ) -> tuple[RMAE, list[str]]:
-    """Like `from_torch`; also returns the titles of the parts that are not in the state dict and were initialised."""
-    state = transformers.to_mae({name: _array(name, value) for name, value in state_dict.items()})
+    """Like `from_torch`; also returns notes about what was removed, initialised or computed anew."""
+    state, notes = plain_names(state_dict)
+    state = transformers.to_mae({name: _array(value) for name, value in state.items()})
     model_config = ml_collections.ConfigDict(config.model)
     parts = parts_that_fit(state, model_config)
     absent = [PARTS[part].title for part in parts_of(model_config) if part not in parts]
@@ -91,26 +95,38 @@ def read_model(
             "give a seed to initialise the missing weights"
         )
     tables = {name: state[name] for part in parts for name in PARTS[part].tables}
-    model_config.position_scale = scale_of_tables(tables, model_config)
+    weights = [weight for part in parts for weight in PARTS[part].weights(model_config)]
+    _check_dtypes(state, [*tables, *(weight.name for weight in weights)])
+    scale, resized = scale_of_tables(tables, model_config)
+    if resized:
+        notes.append(resized)
+    if absent:
+        notes.append(f"newly initialised: {', '.join(absent)}")
+    if scale != model_config.position_scale:
+        notes.append(f"position tables interpolated, position_scale {scale:g}")
+    model_config.position_scale = scale
 
     graphdef, shapes = abstract_model(model_config)
     params = flax.traverse_util.flatten_dict(shapes, sep="/")
     if absent:
         params = flat_params(jax.jit(lambda: RMAE(model_config, rngs=nnx.Rngs(seed)))())
     read: dict[str, list[np.ndarray]] = {}
-    for weight in (weight for part in parts for weight in PARTS[part].weights(model_config)):
+    for weight in weights:
         value = FORMS[weight.form].from_torch(state[weight.name].astype(np.float32))
         read.setdefault(weight.path, []).append(value if weight.layer is None else value[None])
     params |= {path: jnp.concatenate(values) for path, values in read.items()}
-    return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/")), absent
+    return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/")), notes
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def _array(value: Any) -> np.ndarray:
     """Converts a state dict's value to an array; bfloat16, which PyTorch cannot convert to NumPy, by way of float32."""
     if hasattr(value, "detach"):
         half = str(value.dtype) == "torch.bfloat16"
         value = value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach()
-    array = np.asarray(value)
-    if not np.issubdtype(array.dtype, np.floating) and array.dtype != jnp.bfloat16:
-        raise InteropError(f"{name} is not a floating-point array; its type is {array.dtype}")
-    return array
+    return np.asarray(value)
+
+
+def _check_dtypes(state: transformers.Tensors, names: Iterable[str]) -> None:
+    for name in names:
+        if not jnp.issubdtype(state[name].dtype, jnp.floating):
+            raise InteropError(f"{name} is not a floating-point array; its type is {state[name].dtype}")

@@ -1,6 +1,8 @@
 """Reading and writing of state dicts: .safetensors, PyTorch's .pth with only tensors, and transformers' folders."""
 
+import argparse
 import glob
+import json
 import pickle
 import re
 import struct
@@ -14,14 +16,16 @@ import safetensors
 import safetensors.numpy
 
 from data_prep.storage.atomic_write import atomic_folder, atomic_write, remove_unfinished
+from data_prep.storage.paths import local_path
 from rmae_jax.interop import transformers
 from rmae_jax.interop.convert import to_torch
 from rmae_jax.interop.errors import InteropError, join_names
 from rmae_jax.interop.layout import StateDict
 from rmae_jax.model import RMAE
 
-PTH = (".pth", ".pt", ".bin")
-WEIGHTS = "model.safetensors"  # in a transformers folder
+PTH = (".pth", ".pt", ".bin", ".ckpt")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a transformers folder, either whole or in shards
+WRAPPERS = ("model", "state_dict", "model_state", "model_state_dict", "module")  # keys of a checkpoint's weights
 # The exceptions that torch.load raises for a corrupt file, in the old format too.
 CORRUPT_FILE_ERRORS = (
     RuntimeError,
@@ -66,7 +70,7 @@ def write(model: RMAE, path: str | Path, format: str = "rmae", *, overwrite: boo
     remove_unfinished(path.parent, glob.escape(path.name))
     if format == "transformers":
         with atomic_folder(path) as folder:
-            (folder / WEIGHTS).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
+            (folder / WEIGHTS[0]).write_bytes(safetensors.numpy.save(state, metadata={"format": "pt"}))
             transformers.write_configs(folder, model.config)
         return state
     if torch is None:
@@ -87,8 +91,8 @@ def read(path: str | Path) -> dict[str, Any]:
     """Reads the tensors of a file, without running any code that it contains.
 
     Args:
-      path: a .safetensors file; a PyTorch .pth, .pt or .bin file, with the tensors at the top level or below "model" or
-        "state_dict"; or a transformers folder.
+      path: a .safetensors file; a PyTorch .pth, .pt, .bin or .ckpt file, with the tensors at the top level or below
+        one of `WRAPPERS`, beside which anything may be stored; or a transformers folder, with one file or several.
 
     Returns:
       Arrays or tensors by name.
@@ -96,18 +100,16 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
       InteropError: the file does not exist, is corrupt, has another format, or contains anything but tensors.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
-        if not (path / WEIGHTS).is_file():
-            if (path / "checkpoints").is_dir():
-                raise InteropError(
-                    f"{path}: this is a run folder; export its weights first: "
-                    f"python -m rmae_jax.export --checkpoint={path} --format=rmae --output=FILE.safetensors"
-                )
-            raise InteropError(f"{path}: no {WEIGHTS} in this folder; give the path of the weights file")
-        path = path / WEIGHTS
+        return _read_folder(path)
     if not path.is_file():
         raise InteropError(f"{path}: no such file")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"version https://git-lfs")):
+        what = "a pointer of Git LFS" if start.startswith(b"version") else "an HTML page"
+        raise InteropError(f"{path}: {what}, not weights; download the file itself")
     if path.suffix == ".safetensors":
         try:
             return safetensors.numpy.load_file(path)
@@ -120,11 +122,31 @@ def read(path: str | Path) -> dict[str, Any]:
     raise InteropError(f"{path}: unsupported file type; use .safetensors, {', '.join(PTH)}, or a transformers folder")
 
 
+def _read_folder(folder: Path) -> dict[str, Any]:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return read(folder / name)
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            try:
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InteropError(f"{index}: not an index of weights ({error})") from error
+            return {name: tensor for shard in shards for name, tensor in read(folder / shard).items()}
+    if (folder / "checkpoints").is_dir():
+        raise InteropError(
+            f"{folder}: this is a run folder; export its weights first: "
+            f"python -m rmae_jax.export --checkpoint={folder} --format=rmae --output=FILE.safetensors"
+        )
+    raise InteropError(f"{folder}: no {' or '.join(WEIGHTS)} in this folder; give the path of the weights file")
+
+
 def _read_pth(path: Path) -> dict[str, Any]:
     torch = _torch(path)
     with open(path, "rb") as file:  # an error in opening the file does not mean that it is corrupt
         try:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # of options, which MAE's checkpoints have
+                found = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             found = re.search(r"GLOBAL (\S+)", str(error))
             if not found:
@@ -135,9 +157,8 @@ def _read_pth(path: Path) -> dict[str, Any]:
             ) from error
         except CORRUPT_FILE_ERRORS as error:
             raise InteropError(f"{path}: not a complete PyTorch file ({_first_line(error)})") from error
-    for key in ("model", "state_dict"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+    while isinstance(found, Mapping) and (inner := [k for k in WRAPPERS if isinstance(found.get(k), Mapping)]):
+        found = found[inner[0]]
     if not isinstance(found, Mapping):
         raise InteropError(f"{path}: contains a {type(found).__name__}, not a state dict")
     if others := [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]:
@@ -149,7 +170,7 @@ def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise InteropError(f"{path}: this file type needs PyTorch: pip install torch") from error
+        raise InteropError(f"{path}: this file type needs PyTorch: pip install -e .[torch]") from error
     return torch
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rmae_jax.interop.errors import InteropError
+from rmae_jax.interop.resized_tables import resized_from
 from rmae_jax.model.positions import sincos_positions
 
 Table = Float[np.ndarray, "1 patches_and_cls width"]
@@ -19,11 +20,12 @@ def stored_table(width: int, side: int, scale: float) -> Table:
     return np.pad(sincos_positions(width, (side, side), scale), ((1, 0), (0, 0)))[None]
 
 
-def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDict) -> float:
-    """Checks stored tables by value; returns the position_scale with which a model uses them.
+def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDict) -> tuple[float, str]:
+    """Checks stored tables by value; returns the position_scale with which a model uses them, and a note or "".
 
     A table must be MAE's for its grid, or an interpolation of such a table. At the returned scale, the model's grid
-    spans the table's positions evenly, which interpolates it exactly. A config's scale other than 1 must equal it.
+    spans the table's positions evenly, which interpolates it exactly. A config's scale other than 1 must equal it. Of
+    MAE's table for another grid, resized by other programs, the note says that it is computed anew.
 
     Args:
       tables: the tables by name, of any floating-point type.
@@ -40,16 +42,22 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
     (found,) = set(sides.values())
     first = next(iter(tables.values()))
     likely = [config.position_scale if found == side else 1.0, 1.0, *_recovered_scales(first)]
-    scale = next((scale for scale in likely if _equals(first, stored_table(first.shape[2], found, scale))), likely[0])
+    scale = next((scale for scale in likely if _equals(first, stored_table(first.shape[2], found, scale))), None)
+    note, original = "", resized_from(first) if scale is None else None
+    if original is not None:
+        scale = original / found
+        note = f"position tables, resized from {original} x {original} to {found} x {found} patches, are computed anew"
     for name, table in tables.items():
-        _check(name, table, stored_table(table.shape[2], found, scale))
+        if original is None or resized_from(table) != original:
+            _check(name, table, stored_table(table.shape[2], found, likely[0] if scale is None else scale))
+    scale = likely[0] if scale is None else scale
     total = scale if found == side else scale * found / side
     if config.position_scale != 1 and not math.isclose(config.position_scale, total):
         raise InteropError(
             f"model.position_scale is {config.position_scale:g}, but the weights' position tables imply {total:g}; "
             "leave it at its default, 1"
         )
-    return total
+    return total, note
 
 
 def _recovered_scales(table: Table) -> list[float]:

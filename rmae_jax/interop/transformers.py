@@ -10,10 +10,13 @@ from pathlib import Path
 
 import ml_collections
 import numpy as np
+from jaxtyping import Shaped
 
 from rmae_jax.interop.errors import InteropError, join_names
 from rmae_jax.interop.layout import StateDict
 from rmae_jax.model.image_normalization import IMAGENET_MEAN, IMAGENET_STD
+
+Tensors = dict[str, Shaped[np.ndarray, "..."]]  # of a file, before their types are checked
 
 # Prefixes of names: MAE's -> transformers'.
 PREFIXES = {
@@ -65,7 +68,7 @@ def from_mae(state: StateDict) -> StateDict:
     return renamed
 
 
-def to_mae(state: StateDict) -> StateDict:
+def to_mae(state: Tensors) -> Tensors:
     """Converts a state dict of ViTMAEForPreTraining or ViTMAEModel to the "mae" layout; returns any other unchanged.
 
     Raises:
@@ -141,7 +144,7 @@ def write_configs(folder: Path, config: ml_collections.ConfigDict) -> None:
         (folder / name).write_text(json.dumps(values, indent=2) + "\n")
 
 
-def _published(state: StateDict) -> StateDict:
+def _published(state: Tensors) -> Tensors:
     published = {}
     for name, value in state.items():
         for pattern, replacement in SYNONYMS.items():

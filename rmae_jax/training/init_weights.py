@@ -23,23 +23,21 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
     Raises:
       InteropError: the file cannot be read or does not fit the recipe's model.
     """
-    if not config.init_from:
-        return config, None
     config = copy.deepcopy(config)
     if newest(run) is not None:
-        if config.model.position_scale == 1.0:  # the recipe does not set it
-            config.model.position_scale = recipe.load(run).model.position_scale
+        before = recipe.load(run)
+        if before.get("init_from"):  # the file is not needed any more, and may have moved
+            config.init_from = before.init_from
+            if config.model.position_scale == 1.0:  # the recipe does not set it
+                config.model.position_scale = before.model.position_scale
+        return config, None
+    if not config.init_from:
         return config, None
     state = interop.read(config.init_from)
     try:
-        model, new = read_model(state, config, seed=config.seed)
+        model, notes = read_model(state, config, seed=config.seed)
     except interop.InteropError as error:
         raise interop.InteropError(f"{config.init_from}: {error}") from error
-    scale = model.config.position_scale
-    print_once(
-        f"weights from {config.init_from}"
-        + (f"; newly initialised: {', '.join(new)}" if new else "")
-        + (f"; position tables interpolated, position_scale {scale:g}" if scale != config.model.position_scale else "")
-    )
-    config.model.position_scale = scale
+    print_once("; ".join((f"weights from {config.init_from}", *notes)))
+    config.model.position_scale = model.config.position_scale
     return config, model

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from exported import make_toy
+from timm.layers import resample_abs_pos_embed
 from toy import flat
 
 from rmae_jax import interop
+from rmae_jax.interop.convert import read_model
 from rmae_jax.interop.position_table_checks import stored_table
 from rmae_jax.model.positions import sincos_positions
 
@@ -61,8 +63,8 @@ def test_another_model(toy, state, changes, message):
 
 def test_missing_and_unexpected_names_are_listed(toy, state):
     del state["blocks.1.attn.qkv.bias"], state["region_pred.1.weight"]
-    state["head.weight"] = np.zeros((1000, 48), np.float32)
-    missing = r"missing: blocks.1.attn.qkv.bias, region_pred.1.weight; unexpected: head.weight"
+    state["extra.weight"] = np.zeros(3, np.int64)
+    missing = r"missing: blocks.1.attn.qkv.bias, region_pred.1.weight; unexpected: extra.weight"
     refused(state, toy.config, f"^{missing}$")
 
 
@@ -80,7 +82,47 @@ def test_no_weights_of_a_vit(toy):
         "layout of R-MAE, MAE, timm or .*; tensors found: conv1.weight",
     )
     refused({}, toy.config, "tensors found: none")
-    refused({"cls_token": "text"}, toy.config, "cls_token is not a floating-point array; its type is <U4")
+
+
+def test_numbers_of_another_kind_are_named(toy, state):
+    whole = state | {"cls_token": np.zeros(state["cls_token"].shape, np.int64)}
+    refused(whole, toy.config, "^cls_token is not a floating-point array; its type is int64$")
+
+
+PREFIXES = ["module.", "_orig_mod.module.", "model.backbone.", "encoder.0.", "module.vit."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("format", ["rmae", "transformers"])
+def test_a_common_prefix_is_removed_and_reported(toy, prefix, format):
+    state = interop.to_torch(toy.model, format)
+    prefixed = {prefix + name: value for name, value in state.items()}
+    found, notes = read_model(prefixed, toy.config, seed=0)
+    expected, others = read_model(state, toy.config, seed=0)
+    assert all(np.array_equal(a, b) for a, b in zip(flat(found).values(), flat(expected).values(), strict=True))
+    assert notes == [f"prefix {prefix!r} removed", *others]
+
+
+def test_a_head_is_ignored_and_reported_as_a_head(toy):
+    """As behind an encoder in a model that was fine-tuned for classification or segmentation."""
+    encoder = interop.to_torch(toy.model, "timm")
+    head = {"head.weight": np.zeros((10, 48), np.float32), "head.bias": np.zeros(10, np.int64)}
+    backbone = {f"backbone.{name}": value for name, value in encoder.items()}
+    found, notes = read_model(backbone | head, toy.config, seed=0)
+    assert np.array_equal(flat(found)["encoder/cls_token"], encoder["cls_token"])
+    assert notes[:2] == ["prefix 'backbone.' removed", "head of another task ignored: head.weight, head.bias"]
+    pooled = {name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: v for name, v in encoder.items()}
+    refused(pooled | head, toy.config, "fine-tuned with global average pooling, which replaces .* by fc_norm")
+
+
+def test_several_models_in_one_file_are_refused(toy):
+    encoder = interop.to_torch(toy.model, "timm")
+    both = {prefix + name: value for prefix in ("student.", "teacher.") for name, value in encoder.items()}
+    refused(
+        both, toy.config, "the weights of several models, whose names begin with student., teacher.; save the state"
+    )
+    both = {prefix + name: value for prefix in ("", "model_ema.") for name, value in encoder.items()}
+    refused(both, toy.config, "several models, whose names begin with nothing, model_ema.; save")
 
 
 def test_query_without_key(toy):
@@ -116,6 +158,26 @@ def test_position_tables_of_another_kind(toy, state):
     refused(wide, toy.config, r"wrong shapes: pos_embed \(1, 17, 64\) instead of \(1, 17, 48\)")
     mixed = state | {"pos_embed": table(48, 7)}
     refused(mixed, toy.config, "the position tables have different grids: .*'pos_embed': 7, 'decoder_pos_embed': 4")
+
+
+@pytest.mark.parametrize(("original", "side"), [(4, 7), (4, 8), (14, 4), (7, 4), (9, 8)])
+@pytest.mark.parametrize("resize", ["mae", "timm"])
+def test_tables_that_other_programs_resized_are_recognised(toy, original, side, resize):
+    """By MAE's interpolate_pos_embed and by timm; the model's positions are those of the formula."""
+    stored = torch.from_numpy(table(48, original))
+    if resize == "timm":
+        resized = resample_abs_pos_embed(stored, (side, side))
+    else:
+        grid = stored[:, 1:].reshape(1, original, original, 48).permute(0, 3, 1, 2)
+        grid = torch.nn.functional.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
+        resized = torch.cat((stored[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
+    state = interop.to_torch(toy.model, "timm") | {"pos_embed": resized.numpy()}
+    model, notes = read_model(state, recipe(toy, image_size=8 * side), seed=0)
+    assert model.config.position_scale == pytest.approx(original / side)
+    said = f"position tables, resized from {original} x {original} to {side} x {side} patches, are computed anew"
+    assert notes[0] == said
+    halves = state | {"pos_embed": resized.numpy().astype(np.float16)}
+    assert read_model(halves, recipe(toy, image_size=8 * side), seed=0)[1][0] == said
 
 
 def table(width: int, side: int) -> np.ndarray:

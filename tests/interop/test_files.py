@@ -1,8 +1,10 @@
 """Files of weights: what is written is whole, what is read is never run."""
 
 import argparse
+import json
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,19 +115,68 @@ def test_reading_never_runs_what_is_in_a_file(tmp_path, suffix, save):
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_training_checkpoint_of_mae_is_explained(tmp_path):
-    path = tmp_path / "checkpoint-799.pth"
-    torch.save({"model": {"norm.bias": torch.zeros(3)}, "args": argparse.Namespace(lr=1.0)}, path)
-    with pytest.raises(
-        interop.InteropError, match=r"contains more than tensors \(argparse.Namespace\).*save only its state dict"
-    ):
+def test_a_training_checkpoint_of_mae_is_read(tmp_path):
+    """With its optimiser and options; no other class than that of the options is."""
+    path, layer = tmp_path / "checkpoint-799.pth", torch.nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(2)).sum().backward()
+    optimizer.step()
+    others = {"optimizer": optimizer.state_dict(), "epoch": 799, "scaler": {"scale": 65536.0}}
+    torch.save({"model": layer.state_dict(), "args": argparse.Namespace(lr=1.0, model="mae")} | others, path)
+    assert np.array_equal(interop.read(path)["bias"], layer.bias.detach())
+    torch.save({"model": layer.state_dict(), "args": Path("x")}, path)
+    with pytest.raises(interop.InteropError, match=r"contains more than tensors \(pathlib.*save only its state dict"):
         interop.read(path)
 
 
-@pytest.mark.parametrize("key", ["model", "state_dict"])
-def test_state_dicts_are_found_below_their_usual_names(tmp_path, key):
-    torch.save({key: {"norm.bias": torch.ones(3)}, "epoch": 3}, tmp_path / "weights.pth")
-    assert np.array_equal(interop.read(tmp_path / "weights.pth")["norm.bias"], np.ones(3))
+@pytest.mark.parametrize(
+    "keys", [["model"], ["state_dict"], ["module"], ["model_state"], ["model_state_dict"], ["model", "module"]]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".ckpt"])
+def test_state_dicts_are_found_below_their_usual_names(tmp_path, keys, suffix):
+    content = {"norm.bias": torch.ones(3)}
+    for key in reversed(keys):
+        content = {"epoch": 3, key: content}
+    torch.save(content, tmp_path / f"model_4{suffix}")
+    assert np.array_equal(interop.read(tmp_path / f"model_4{suffix}")["norm.bias"], np.ones(3))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_folders_with_several_files_are_read(tmp_path, kind):
+    """As transformers writes large models."""
+    tensors = {name: torch.full((2,), float(number)) for number, name in enumerate(("a", "b", "c"))}
+    whole = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}[kind]
+    stem, _, suffix = whole.rpartition(".")
+    shards = {f"{stem}-00001-of-00002.{suffix}": ("a", "c"), f"{stem}-00002-of-00002.{suffix}": ("b",)}
+    save = {"safetensors": safetensors.torch.save_file, "bin": torch.save}[kind]
+    for file, names in shards.items():
+        save({name: tensors[name] for name in names}, tmp_path / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, names in shards.items() for name in names}}
+    (tmp_path / f"{whole}.index.json").write_text(json.dumps(index))
+    found = interop.read(tmp_path)
+    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+    (tmp_path / f"{stem}-00002-of-00002.{suffix}").unlink()
+    with pytest.raises(interop.InteropError, match=f"{stem}-00002-of-00002.{suffix}: no such file"):
+        interop.read(tmp_path)
+    (tmp_path / f"{whole}.index.json").write_text("[]")
+    with pytest.raises(interop.InteropError, match="index.json: not an index of weights"):
+        interop.read(tmp_path)
+    save(tensors, tmp_path / whole)
+    assert interop.read(tmp_path).keys() == tensors.keys()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<!DOCTYPE html><html>not found</html>", "an HTML page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, not weights"),
+    ],
+)
+def test_failed_downloads_are_named(tmp_path, suffix, content, what):
+    (tmp_path / f"weights{suffix}").write_bytes(content)
+    with pytest.raises(interop.InteropError, match=f"weights{suffix}: {what}; download the file itself"):
+        interop.read(tmp_path / f"weights{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -134,7 +185,7 @@ def test_damaged_files_are_named(toy, tmp_path, suffix, damage):
     path = tmp_path / f"weights{suffix}"
     interop.write(toy.model, path, "mae")
     whole = path.read_bytes()
-    path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"<html>not found</html>"}[damage])
+    path.write_bytes({"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"not found"}[damage])
     with pytest.raises(interop.InteropError, match=f"weights{suffix}: not a complete"):
         interop.read(path)
 
@@ -163,7 +214,10 @@ def test_numbers_that_numpy_does_not_have(tmp_path):
         ("list.pth", "list.pth: contains a list, not a state dict"),
         ("numbers.pth", "numbers.pth: not a state dict; entries that are not tensors: epoch"),
         ("weights.npz", "weights.npz: unsupported file type; use .safetensors, .pth"),
-        ("folder", "folder: no model.safetensors in this folder; give the path of the weights file"),
+        (
+            "folder",
+            "folder: no model.safetensors or pytorch_model.bin in this folder; give the path of the weights file",
+        ),
         ("run", "run: this is a run folder; export its weights first: python -m rmae_jax.export --checkpoint=.*run"),
     ],
 )

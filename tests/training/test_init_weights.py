@@ -11,6 +11,7 @@ import rmae_jax
 from rmae_jax import export, interop
 from rmae_jax.training import ConfigError, pretrain
 from rmae_jax.training.init_weights import initial_model
+from rmae_jax.training.recipe import check_resumed, save
 
 
 @pytest.fixture
@@ -67,9 +68,20 @@ def test_weights_of_smaller_images_are_interpolated_and_the_run_remembers(config
     assert saved.model.position_scale == model.config.position_scale == 0.5
     assert all(np.array_equal(a, b) for a, b in zip(flat(model).values(), flat(source).values(), strict=True))
     file.unlink()
-    resumed, none = initial_model(config, tmp_path / "run")
-    assert none is None
-    assert resumed.to_dict()["model"] == saved.to_dict()["model"]
+    for moved in (str(file), "elsewhere.safetensors", ""):  # the weights are in the checkpoint
+        config.init_from = moved
+        resumed, none = initial_model(config, tmp_path / "run")
+        assert none is None
+        assert resumed.to_dict() == saved.to_dict()
+        check_resumed(resumed, tmp_path / "run")
+
+
+def test_a_run_from_random_weights_is_not_resumed_with_others(config, tmp_path):
+    save(config, tmp_path)
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
+    config.init_from = "weights.pth"
+    with pytest.raises(ConfigError, match="another config .init_from  -> weights.pth."):
+        check_resumed(initial_model(config, tmp_path)[0], tmp_path)
 
 
 def test_weights_that_do_not_fit_are_refused_before_anything_is_written(config, source, tmp_path):
