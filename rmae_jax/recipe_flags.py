@@ -34,7 +34,11 @@ def parse_flags(argv: list[str], required: Mapping[str, str]) -> list[str]:
     except (ImportError, SyntaxError) as error:
         sys.exit(f"error: the recipe cannot be loaded: {' '.join(str(error).split())}")
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        text = error
+        while text.args and isinstance(text.args[0], Exception):  # an unknown key of the recipe
+            text = text.args[0]
+        text = text.args[0] if isinstance(text, KeyError) else text  # str(KeyError) quotes the message
+        sys.exit(f"error: {' '.join(str(text).split())}")
     return positional
 
 

@@ -19,9 +19,9 @@ from data_prep.storage.paths import local_path
 from rmae_jax import recipe_flags
 from rmae_jax.readiness import topologies
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, a file of configs/ or of your own.")
 TOPOLOGY = flags.DEFINE_multi_string(
-    "topology", [], "CHIP:SHAPE, such as v5e:16x16, v5p:2x2x4, v6e:4x4, v4:2x2x1, h100:8; may be repeated."
+    "topology", [], "CHIP:SHAPE, such as v5e:16x16, v5p:2x2x4, v6e:4x4, v4:2x2x1, h100:8"
 )
 NUM_EXAMPLES = flags.DEFINE_integer(
     "num_examples", 118287, "Images per epoch; the default is that of COCO train2017.", lower_bound=1

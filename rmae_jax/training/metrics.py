@@ -31,7 +31,8 @@ class MetricsWriter:
         self._event_folder.mkdir(exist_ok=True)
         self._events = EventsWriter(self._event_folder, start_step + 1)
         self._flushed = time.monotonic()
-        self._steps, self._start_step, self._started = steps, start_step, time.monotonic()
+        self._steps, self._start_step = steps, start_step
+        self._timed_from = time.monotonic(), start_step  # the time and the step from which the time left is estimated
         self._bar = tqdm(total=steps, initial=start_step, unit="step", disable=not sys.stderr.isatty(), smoothing=0.05)
 
     def __enter__(self) -> "MetricsWriter":
@@ -61,7 +62,10 @@ class MetricsWriter:
                 self._flush_events()
         losses = {name: f"{value:.4f}" for name, value in values.items() if name.endswith("loss")}
         if self._bar.disable:
-            left = (time.monotonic() - self._started) / max(1, step - self._start_step) * (self._steps - step)
+            now, (started, start_step) = time.monotonic(), self._timed_from
+            left = (now - started) / max(1, step - start_step) * (self._steps - step)
+            if start_step == self._start_step:
+                self._timed_from = now, step  # without the compilation before the first step
             shown = "  ".join(f"{name} {value}" for name, value in losses.items())
             rate = values["images_per_second"]
             print(f"step {step}/{self._steps}  {shown}  {rate:.1f} images/s  {left:.0f} s left", flush=True)

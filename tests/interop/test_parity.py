@@ -11,9 +11,17 @@ from flax import nnx
 from timm.models.vision_transformer import VisionTransformer
 from torch_rmae import TorchRMAE
 from toy import forward, reconstruct, toy_config, with_random_weights
-from transformers import AutoImageProcessor, ViTMAEForPreTraining, ViTMAEModel
+from transformers import (
+    AutoImageProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTMAEForPreTraining,
+    ViTMAEModel,
+    ViTModel,
+)
 
 from rmae_jax import interop
+from rmae_jax.interop.convert import read_model
 from rmae_jax.model import RMAE, Mask, normalize, vit_sizes
 from rmae_jax.model.positions import sincos_positions
 
@@ -136,6 +144,23 @@ def test_weights_that_transformers_trained_are_used_as_it_uses_them(toy, written
     expected = theirs.vit(toy.images, noise=torch.from_numpy(NOISE)).last_hidden_state
     mask = Mask.from_permutation(jnp.argsort(jnp.asarray(NOISE), axis=1), 0.75)
     assert np.abs(encode(model.encoder, toy.channels_last, mask) - expected.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", [ViTModel, ViTForImageClassification])
+@torch.no_grad()
+def test_a_vit_of_transformers_with_fixed_positions_is_an_encoder(toy, tmp_path, kind):
+    """Its pooler or classifier is ignored, in memory and in the file, whose names differ."""
+    sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 192}
+    theirs = kind(ViTConfig(image_size=32, patch_size=8, layer_norm_eps=1e-6, **sizes)).eval()
+    vit = theirs if kind is ViTModel else theirs.vit
+    vit.embeddings.position_embeddings.zero_()
+    vit.embeddings.position_embeddings[0, 1:] = torch.from_numpy(sincos_positions(48, (4, 4)))
+    theirs.save_pretrained(tmp_path)
+    expected = vit(toy.images).last_hidden_state.numpy()
+    for state in (theirs.state_dict(), interop.read(tmp_path)):
+        model, notes = read_model(state, toy.config, seed=0)
+        assert notes[0].startswith("head of another task ignored: ")
+        assert np.abs(encode(model.encoder, toy.channels_last) - expected).max() < 1e-5
 
 
 def test_the_encoder_of_rae_is_a_model_of_transformers(tmp_path):
