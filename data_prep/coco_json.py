@@ -52,9 +52,9 @@ def image_path(entry: Any) -> str | None:
 
 
 def comparable_id(value: Any) -> str | None:
-    """Returns a text that is equal for equal ids, whether they are numbers or text; None if the value is no id."""
+    """Returns the same text for an id that is a number and for one that is text; None if the value is no id."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
-    return str(int(value)) if str(value).isdecimal() else str(value)
+    return str(value)

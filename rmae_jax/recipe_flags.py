@@ -9,7 +9,7 @@ from absl import flags
 from data_prep.storage.paths import local_path
 
 _PACKAGE = Path(__file__).parent
-# The folder of configs/: the checkout's, or the one to which setup.cfg copies it in a wheel.
+# The folder of configs/: the checkout's, or the one to which setup.py copies it in a wheel.
 RECIPES = _PACKAGE.parent if (_PACKAGE.parent / "configs" / "rmae_b.py").is_file() else _PACKAGE / "recipes"
 
 

@@ -23,6 +23,7 @@ from data_prep.storage.atomic_write import atomic_write
 from data_prep.storage.paths import AnyPath, local_copy
 
 SUFFIX = ".sqlite"
+FORMAT = 2  # of the SQLite file, which unfinished jobs of earlier versions may have left
 _IMAGE_KEYS = ("height", "width")
 
 
@@ -96,7 +97,7 @@ def index(path: AnyPath, scratch: AnyPath, keys: Sequence[str]) -> Annotations:
         cannot be written.
     """
     (seen,) = inputs(path)
-    identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys, "with skipped"])
+    identity = json.dumps([str(path.absolute()), seen.size, seen.modified, keys, FORMAT])
     database = scratch / f"annotations-{hashlib.sha256(identity.encode()).hexdigest()[:16]}{SUFFIX}"
     if not database.exists():
         rows, skipped = _rows(path, keys)

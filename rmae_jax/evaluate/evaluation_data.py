@@ -45,6 +45,12 @@ def check_classes(data: EvaluationData) -> None:
             )
 
 
+def check_training(epochs: float, batch_size: int) -> None:
+    """Raises ValueError if the number of epochs or the batch size is not positive."""
+    if batch_size < 1 or epochs <= 0:
+        raise ValueError(f"batch_size is {batch_size} and epochs is {epochs}; both must be positive")
+
+
 def num_steps(epochs: float, source: TFRecordSource, batch_size: int) -> int:
     """Returns the number of steps in `epochs` epochs, at least one."""
     return max(1, round(epochs * len(source) / batch_size))

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
 from rmae_jax.evaluate.classifier import Classifier, is_decayed, layer_scales
-from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, num_classes
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, check_training, num_classes
 from rmae_jax.evaluate.mixup import draw_weights
 from rmae_jax.model import RMAE, normalize
 
@@ -55,8 +55,7 @@ class Finetune:
           ValueError: an option is out of range.
           DatasetError: a split has no images, or no classes.
         """
-        if self.batch_size < 1 or self.epochs <= 0:
-            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        check_training(self.epochs, self.batch_size)
         if not 0 <= self.drop_path < 1 or not 0 < self.layer_decay <= 1:
             raise ValueError(
                 f"drop_path is {self.drop_path} and layer_decay is {self.layer_decay}; "

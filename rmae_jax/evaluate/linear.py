@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from rmae_jax.data import LabelledExamples, stream
 from rmae_jax.evaluate.classification import durations, learning_rate, top1
-from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, num_classes
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_classes, check_training, num_classes
 from rmae_jax.evaluate.pooled_features import named_pool
 from rmae_jax.evaluate.probe import selected_tokens, train_head
 from rmae_jax.model import RMAE
@@ -42,8 +42,7 @@ class LinearProbe:
           ValueError: an option is out of range.
           DatasetError: a split has no images, or no classes.
         """
-        if self.batch_size < 1 or self.epochs <= 0:
-            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        check_training(self.epochs, self.batch_size)
         named_pool(self.pool)
         check_classes(data)
 

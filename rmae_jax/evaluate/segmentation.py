@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from rmae_jax.data import LabelledExamples, labelled_batches, semantic_source, stream
 from rmae_jax.data.examples import check_records
-from rmae_jax.evaluate.evaluation_data import EvaluationData, num_dense_classes, num_steps
+from rmae_jax.evaluate.evaluation_data import EvaluationData, check_training, num_dense_classes, num_steps
 from rmae_jax.evaluate.probe import Head, SelectedTokens, Tokens, selected_tokens, train_head
 from rmae_jax.model import RMAE
 from rmae_jax.segmentation_scores import class_iou, confusion
@@ -39,8 +39,7 @@ class SegmentationProbe:
           ValueError: an option is out of range.
           DatasetError: a split has no images, or no classes of pixels.
         """
-        if self.batch_size < 1 or self.epochs <= 0:
-            raise ValueError(f"batch_size is {self.batch_size} and epochs is {self.epochs}; both must be positive")
+        check_training(self.epochs, self.batch_size)
         for source in map(semantic_source, (data.train, data.held_out)):
             check_records(source)
 

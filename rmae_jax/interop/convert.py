@@ -62,9 +62,8 @@ def from_torch(state_dict: Mapping[str, Any], config: ml_collections.ConfigDict,
     """Builds a model with the weights of a state dict in any of the formats, which is recognised by its names.
 
     A prefix of all names and heads of other tasks are ignored. Each of encoder, pixel decoder and region branch must be
-    complete or absent. Position tables are checked by value.
-    Tables of another grid than the config's, and MAE's tables resized by other programs, are computed anew for the
-    config's grid, which sets `model.config.position_scale`.
+    complete or absent. Position tables are checked by value. Tables of another grid than the config's, and MAE's tables
+    resized by other programs, are computed anew for the config's grid, which sets `model.config.position_scale`.
 
     Args:
       state_dict: arrays, or tensors in CPU memory, by name.

@@ -43,14 +43,15 @@ def scale_of_tables(tables: Mapping[str, Table], config: ml_collections.ConfigDi
     first = next(iter(tables.values()))
     likely = [config.position_scale if found == side else 1.0, 1.0, *_recovered_scales(first)]
     scale = next((scale for scale in likely if _equals(first, stored_table(first.shape[2], found, scale))), None)
-    note, original = "", resized_from(first) if scale is None else None
-    if original is not None:
+    originals = {resized_from(table) for table in tables.values()} if scale is None else {None}
+    if len(originals) == 1 and None not in originals:
+        (original,) = originals
         scale = original / found
         note = f"position tables, resized from {original} x {original} to {found} x {found} patches, are computed anew"
-    for name, table in tables.items():
-        if original is None or resized_from(table) != original:
-            _check(name, table, stored_table(table.shape[2], found, likely[0] if scale is None else scale))
-    scale = likely[0] if scale is None else scale
+    else:
+        scale, note = likely[0] if scale is None else scale, ""
+        for name, table in tables.items():
+            _check(name, table, stored_table(table.shape[2], found, scale))
     total = scale if found == side else scale * found / side
     if config.position_scale != 1 and not math.isclose(config.position_scale, total):
         raise InteropError(

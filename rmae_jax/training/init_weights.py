@@ -25,7 +25,7 @@ def initial_model(config: ml_collections.ConfigDict, run: Path) -> tuple[ml_coll
     """
     config = copy.deepcopy(config)
     if newest(run) is not None:
-        before = recipe.load(run)
+        before = recipe.load(run) if (run / "config.json").exists() else {}
         if before.get("init_from"):  # the file is not needed any more, and may have moved
             config.init_from = before.init_from
             if config.model.position_scale == 1.0:  # the recipe does not set it

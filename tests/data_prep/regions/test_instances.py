@@ -252,7 +252,7 @@ def test_annotations_keep_their_order_and_those_of_other_images_are_left_out(tmp
 
 
 @pytest.mark.parametrize(
-    ("image_id", "referred"), [(1, "1"), ("1", 1), (1.0, 1), ("0001", 1), ("a", "a"), (10**20, str(10**20))]
+    ("image_id", "referred"), [(1, "1"), ("1", 1), (1.0, 1), ("01", "01"), ("a", "a"), (10**20, str(10**20))]
 )
 def test_ids_are_equal_as_numbers_and_as_text(tmp_path, image_id, referred):
     listed = [{"image_id": referred, "segmentation": 5}]
@@ -282,7 +282,7 @@ def test_annotations_that_cannot_be_used_are_counted(tmp_path):
         coco_annotations.index(path, tmp_path, ("segmentation",))
 
 
-@pytest.mark.parametrize("other", ["1", 1.0, "01"])
+@pytest.mark.parametrize("other", ["1", 1.0])
 def test_ids_that_are_equal_are_refused(tmp_path, other):
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"images": [IMAGE, IMAGE | {"id": other}], "annotations": []}))
