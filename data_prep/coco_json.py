@@ -41,13 +41,13 @@ def entries(path: AnyPath, parsed: Any, name: str, keys: tuple[str, ...] = ()) -
 def image_path(entry: Any) -> str | None:
     """Returns the path of an image, with forward slashes, from its entry in an annotation file; None if it has none.
 
-    LVIS v1 has a URL instead of a name, whose last part is the name.
+    LVIS v1 has a URL instead of a name, whose last part is the name. Cityscapes' panoptic files insert "_gtFine".
     """
     if not isinstance(entry, dict):
         return None
     name, url = entry.get("file_name"), entry.get("coco_url")
     if isinstance(name, str):
-        return name.replace("\\", "/")
+        return name.replace("\\", "/").replace("_gtFine_leftImg8bit", "_leftImg8bit")
     return url.rpartition("/")[2] if name is None and isinstance(url, str) else None
 
 

@@ -5,7 +5,7 @@ import io
 import itertools
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from data_prep.sources.source import Item
 from data_prep.storage.paths import AnyPath
 
 SUFFIXES = (".png", ".npy")
+ENDINGS = ("_gtFine_instanceIds", "_seg")  # of names in Cityscapes and ADE20K
 SAMPLE = 100  # label maps that are searched for numbers from 0
 
 
@@ -90,7 +91,7 @@ class LabelMapFolder:
         zero_is_region: bool = False,
     ) -> list[UInt16[np.ndarray, "maps height width"]]:
         """Returns the label maps of one image, see `MapMaker`; `maps` is the folder."""
-        values, name = read(maps, item, data, pixels)
+        values, name = read(maps, item, data, pixels, ENDINGS)
         if values.shape[-1] == 3 and values.ndim == 4:  # one number per colour
             values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
         numbered = np.empty(values.shape, np.uint16)
@@ -100,9 +101,16 @@ class LabelMapFolder:
 
 
 def read(
-    maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
+    maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"], endings: Sequence[str]
 ) -> tuple[Shaped[np.ndarray, "maps map_height map_width *rgb"], str]:
     """Returns the unchanged contents of an image's label map file, and the file's name.
+
+    Args:
+      maps: the folder of the label maps.
+      item: the image.
+      data: the image file's bytes.
+      pixels: the upright image.
+      endings: see `region_files.find`.
 
     Returns:
       Whole numbers or booleans: one map from a PNG, with a last axis of 3 if it has colours, or one or several maps
@@ -111,9 +119,9 @@ def read(
     Raises:
       BadImage: the file is missing, corrupt or of another size.
     """
-    path = region_files.find(maps, item.image_id, SUFFIXES)
+    path = region_files.find(maps, item.image_id, SUFFIXES, endings)
     content = region_files.read(path)
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return _read_npy(content, data, pixels, path.name), path.name
     return label_png.read(content, data, pixels, path.name)[None], path.name
 
@@ -130,7 +138,7 @@ def _numbered(values: np.ndarray, what: str) -> UInt16[np.ndarray, "height width
 def _counts_from_0(path: AnyPath) -> bool:
     """Returns whether the numbers of a label map are 0, 1, ..., n with n > 0; False for colours and corrupt files."""
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         else:
             with Image.open(io.BytesIO(path.read_bytes()), formats=("PNG",)) as image:
@@ -153,13 +161,18 @@ def _read_npy(
             shape, by_columns, dtype = read_header[np.lib.format.read_magic(file)](file)
         except (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError, RecursionError) as error:
             raise BadImage(f"{what} is not an NPY file, or its header is corrupt") from error
-    if dtype.kind not in "biu" or len(shape) not in (2, 3) or min(shape) < 0 or max(shape) > MAX_SIDE:
+    if dtype.kind not in "biuf" or len(shape) not in (2, 3) or min(shape) < 0 or max(shape) > MAX_SIDE:
         raise BadImage(f"{what} holds {dtype} {shape}, not whole numbers or booleans ([maps,] height, width)")
     orient_to_image(np.zeros((0, *shape[-2:]), np.uint16), data, pixels, what)
     start = file.tell()
     if len(content) - start != int(np.prod(shape, dtype=object)) * dtype.itemsize:
         raise BadImage(f"{what} is truncated, or longer than its header says")
     values = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if by_columns else "C")
+    if dtype.kind == "f":
+        whole = np.nan_to_num(values, nan=-1, posinf=-1).astype(np.int64)
+        if (whole != values).any():
+            raise BadImage(f"{what} holds {dtype} {shape} with values that are not whole numbers")
+        values = whole
     if values.size and values.min() < 0:
         raise BadImage(f"{what} has negative numbers")
     values = values.astype(np.uint8) if dtype.kind == "b" else values

@@ -36,6 +36,8 @@ def read(data: bytes, image_data: bytes, pixels: UInt8[np.ndarray, "height width
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 orient_to_image(np.zeros((0, image.height, image.width), np.uint16), image_data, pixels, what)
                 # A palette may mark colours as transparent, but the pixels are indices all the same.
+                if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255):
+                    image = image.convert(image.mode.removesuffix("A"))
                 if "A" in image.mode or ("transparency" in image.info and image.mode != "P"):
                     raise BadImage(f"{what} has transparent pixels, whose region is unknown")
                 if image.mode == "RGB" and data[_DEPTH] == 16:

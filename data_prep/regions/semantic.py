@@ -12,6 +12,8 @@ from data_prep.regions.region_source import orient_to_image
 from data_prep.sources.source import Item
 from data_prep.storage.paths import AnyPath
 
+ENDINGS = ("_gtFine_labelIds",)  # of names in Cityscapes
+
 
 @dataclasses.dataclass(frozen=True)
 class Semantic(LabelMapFolder):
@@ -38,7 +40,7 @@ class Semantic(LabelMapFolder):
         maps: AnyPath, item: Item, data: bytes, pixels: UInt8[np.ndarray, "height width 3"]
     ) -> list[UInt16[np.ndarray, "maps height width"]]:
         """Returns the map of one image, see `MapMaker`; `maps` is the folder."""
-        values, name = read(maps, item, data, pixels)
+        values, name = read(maps, item, data, pixels, ENDINGS)
         if values.ndim == 4:
             raise BadImage(f"{name} has colours; a class must be a gray value or a palette index")
         if len(values) != 1:

@@ -297,6 +297,7 @@ def test_ids_that_are_equal_are_refused(tmp_path, other):
         ({"coco_url": "http://images.cocodataset.org/train2017/000000391895.jpg"}, "000000391895.jpg"),
         ({"coco_url": "http://x/val2017/7.jpg", "file_name": None}, "val2017/7.jpg"),
         ({"file_name": "a.jpg", "coco_url": "http://x/b.jpg"}, "a.jpg"),
+        ({"file_name": "aachen_000000_000019_gtFine_leftImg8bit.png"}, "aachen/aachen_000000_000019_leftImg8bit.png"),
     ],
 )
 def test_images_of_windows_and_of_lvis_are_found(tmp_path, names, image_id):

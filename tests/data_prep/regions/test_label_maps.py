@@ -52,6 +52,33 @@ def make(folder, image_id="a.jpg", orientation=1, size=SHAPE):
     return maps
 
 
+@pytest.mark.parametrize(
+    ("image_id", "file"),
+    [
+        ("a.jpg", "a.PNG"),
+        ("b/a.jpg", "a.jpg.png"),
+        ("x/aachen_000000_000019_leftImg8bit.png", "x/aachen_000000_000019_gtFine_instanceIds.png"),
+        ("aachen_000000_000019_leftImg8bit.png", "aachen_000000_000019_gtFine_instanceIds.png"),
+        ("ADE_train_1.jpg", "ADE_train_1_seg.png"),
+    ],
+)
+def test_names_of_label_maps_that_people_have(tmp_path, image_id, file):
+    values = np.arange(2400).reshape(SHAPE) % 7
+    write(tmp_path, encoded(Image.fromarray(values.astype(np.uint8))), file)
+    np.testing.assert_array_equal(make(tmp_path, image_id)[0], values)
+    assert [entry.name for entry in LabelMapFolder(tmp_path).inputs()] == [file]
+
+
+def test_whole_numbers_of_other_types_are_read(tmp_path):
+    values = np.arange(2400).reshape(SHAPE) % 7
+    write(tmp_path, npy(values.astype(np.float32)), "a.npy")
+    np.testing.assert_array_equal(make(tmp_path)[0], values)
+    (tmp_path / "a.npy").unlink()
+    opaque = np.dstack([values, values, values, np.full(SHAPE, 255)]).astype(np.uint8)
+    write(tmp_path, encoded(Image.fromarray(opaque)), "a.png")
+    np.testing.assert_array_equal(make(tmp_path)[0], values)
+
+
 def from_0(rng, count=3):
     """A map of all numbers from 0."""
     values = rng.integers(0, count, SHAPE)
@@ -220,7 +247,13 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d, %d)}\n"
         ("a.npy", header("{'descr': '|u1'}"), "a.npy is not an NPY file"),
         ("a.npy", header("(" * 3000, 2), "a.npy is not an NPY file"),
         ("a.npy", header("{'a': " * 1000), "a.npy is not an NPY file"),
-        ("a.npy", npy(np.zeros(SHAPE, "f4")), "a.npy holds float32"),
+        (
+            "a.npy",
+            npy(np.full(SHAPE, 0.5, "f4")),
+            "a.npy holds float32 .40, 60. with values that are not whole numbers",
+        ),
+        ("a.npy", npy(np.full(SHAPE, np.nan)), "a.npy holds float64 .40, 60. with values that are not whole numbers"),
+        ("a.npy", npy(np.zeros(SHAPE, complex)), "a.npy holds complex128"),
         ("a.npy", npy(np.zeros(SHAPE, "c8")), "a.npy holds complex64"),
         ("a.npy", npy(np.zeros(SHAPE, "M8[s]")), "a.npy holds datetime64"),
         ("a.npy", npy(np.zeros(SHAPE, "u1,u1")), "a.npy holds "),
@@ -229,7 +262,7 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d, %d)}\n"
         ("a.npy", npy(np.zeros((1, 1, *SHAPE), "u1")), "a.npy holds uint8 .1, 1, 40, 60., not"),
         ("a.npy", npy(np.zeros((40, 61), "u1")), "a.npy is for an image of 61x40, not 60x40"),
         ("a.npy", npy(np.full(SHAPE, -1)), "a.npy has negative numbers"),
-        ("a.npy", npy(np.zeros(SHAPE))[:-1], "a.npy holds float64"),
+        ("a.npy", npy(np.zeros(SHAPE))[:-1], "a.npy is truncated"),
         ("a.npy", npy(np.zeros(SHAPE, "u1"))[:-1], "a.npy is truncated"),
         ("a.npy", npy(np.zeros(SHAPE, "u1")) + b"\0", "a.npy is truncated, or longer"),
         ("a.npy", header(HUGE % (1, 10**6, 10**6)), "a.npy is for an image of 1000000x1000000"),
