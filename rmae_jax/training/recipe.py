@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import ml_collections
@@ -69,6 +70,9 @@ def check(config: ml_collections.ConfigDict, num_devices: int) -> None:
         raise ConfigError(str(error)) from error
     if not 0 <= config.seed < 1 << 32:
         raise ConfigError(f"seed is {config.seed}; it must be 0 to {(1 << 32) - 1}")
+    for key in ("base_lr", "weight_decay"):
+        if not 0 <= config[key] < math.inf:
+            raise ConfigError(f"{key} is {config[key]}; it must be a finite number, at least 0")
     if config.data.workers < 0:
         raise ConfigError(f"data.workers is {config.data.workers}; it is a number of processes, or 0 for threads")
     mesh_shape(config, num_devices)
@@ -150,11 +154,14 @@ def load(run: Path) -> ml_collections.ConfigDict:
     """
     path = run / "config.json"
     try:
-        return ml_collections.ConfigDict(json.loads(path.read_text()))
-    except FileNotFoundError as error:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{run} is not a run folder: it has no config.json") from error
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is not a recipe: it is no JSON object")
+    return ml_collections.ConfigDict(content)
 
 
 def check_resumed(config: ml_collections.ConfigDict, run: Path) -> None:

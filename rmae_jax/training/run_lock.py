@@ -22,11 +22,14 @@ def lock_run(run: Path) -> Iterator[None]:
     RUN/lock names the owner. The operating system releases the lock when the owner ends, even if it is killed.
 
     Raises:
-      ConfigError: another process holds the lock; names its host, its number and its start time.
+      ConfigError: another process holds the lock, and the message names its host, its number and its start time; or
+        `run` is a file.
     """
     if not hosts.is_first():
         yield
         return
+    if run.exists() and not run.is_dir():
+        raise ConfigError(f"{run} is a file; give the path of a folder as --workdir")
     run.mkdir(parents=True, exist_ok=True)
     file = run / LOCK
     with ExitStack() as stack:

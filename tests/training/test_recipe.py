@@ -1,5 +1,6 @@
 import importlib
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -62,6 +63,8 @@ def test_durations_that_cannot_be(changes, message):
         ({"blocks": "unrolled", "mesh.fsdp": 2}, 8, "takes the memory that remat and mesh.fsdp save"),
         ({"mesh.fsdp": 3}, 8, "mesh.data -1 and mesh.fsdp 3 do not fit the 8 device"),
         ({"log_every": 0}, 1, "log_every is 0"),
+        ({"base_lr": -1.0}, 1, "base_lr is -1.0; it must be a finite number, at least 0"),
+        ({"weight_decay": math.nan}, 1, "weight_decay is nan; it must be a finite number, at least 0"),
         ({"seed": -1}, 1, "seed is -1; it must be 0 to 4294967295"),
         ({"seed": 5_000_000_000}, 1, "seed is 5000000000; it must be 0 to 4294967295"),
         ({"data.workers": -1}, 1, "data.workers is -1; it is a number of processes, or 0 for threads"),
@@ -108,6 +111,12 @@ def test_a_folder_that_is_no_run(tmp_path):
         recipe.load(tmp_path)
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ConfigError, match="config.json is not JSON"):
+        recipe.load(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ConfigError, match="config.json is not JSON"):
+        recipe.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match="config.json is not a recipe: it is no JSON object"):
         recipe.load(tmp_path)
 
 

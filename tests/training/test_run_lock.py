@@ -52,6 +52,12 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, capsys):
         assert capsys.readouterr().out == ""  # the previous owner has released it
 
 
+def test_a_run_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(ConfigError, match="run is a file; give the path of a folder"), lock_run(tmp_path / "run"):
+        pass
+
+
 def test_an_error_releases_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), lock_run(tmp_path / "run"):
