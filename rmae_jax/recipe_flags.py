@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import ml_collections
 from absl import flags
 
 from data_prep.storage.paths import local_path
@@ -26,9 +27,11 @@ def parse_flags(argv: list[str], required: Mapping[str, str]) -> list[str]:
     try:
         positional = flags.FLAGS(_find_recipe(argv))
         for name, example in required.items():
-            if not flags.FLAGS[name].value:
+            if flags.FLAGS[name].value in (None, "", []):
                 raise flags.Error(f"--{name} is required, for example --{name}={example}")
         flags.FLAGS["config"].value.keys()  # raises if the file could not be read
+        if not isinstance(flags.FLAGS["config"].value, ml_collections.ConfigDict):
+            raise flags.Error("get_config of the recipe must return an ml_collections.ConfigDict")
         if positional[1:]:
             raise flags.Error(f"unexpected argument {positional[1]!r}; flags begin with --")
     except (ImportError, SyntaxError) as error:
