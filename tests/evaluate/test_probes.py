@@ -89,7 +89,7 @@ def test_what_is_missing_is_said(data, photographs_without):
     without = TFRecordSource(photographs_without)
     with pytest.raises(DatasetError, match="has no pixel classes; prepare it with --regions=semantic"):
         SegmentationProbe()(toy_model(), EvaluationData(without, without))
-    with pytest.raises(DatasetError, match="no class is stored; prepare the dataset from class folders with --classes"):
+    with pytest.raises(DatasetError, match="has no classes of images; prepare it from class folders with --classes"):
         Knn()(toy_model(), EvaluationData(without, without))
     with pytest.raises(ValueError, match="pool is 'max'; it must be one of cls, mean"):
         Knn(pool="max")(toy_model(), data)
