@@ -297,7 +297,9 @@ def test_the_same_key_in_two_tars(tmp_path):
 @pytest.mark.parametrize(("rows", "what"), [([], "no files"), ([("a.txt", b"x"), ("b.1.jpg", b"")], ".1.jpg .txt")])
 def test_a_tar_without_images(shards, rows, what):
     write(shards / "train-000004.tar", rows)
-    with pytest.raises(PrepError, match=f"train-000004.tar: no images: looked for .avif .bmp .*, found {re.escape(what)}$"):
+    with pytest.raises(
+        PrepError, match=f"train-000004.tar: no images: looked for .avif .bmp .*, found {re.escape(what)}$"
+    ):
         open_webdataset(str(shards))
 
 
