@@ -129,9 +129,11 @@ def _read_folder(folder: Path) -> dict[str, Any]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             try:
-                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+                shards = sorted({str(shard) for shard in json.loads(index.read_text())["weight_map"].values()})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InteropError(f"{index}: not an index of weights ({error})") from error
+            if not all(Path(shard).suffix and Path(shard).name == shard for shard in shards):
+                raise InteropError(f"{index}: not an index of weights: it names something else than files beside it")
             return {name: tensor for shard in shards for name, tensor in read(folder / shard).items()}
     if (folder / "checkpoints").is_dir():
         raise InteropError(

@@ -158,9 +158,10 @@ def test_folders_with_several_files_are_read(tmp_path, kind):
     (tmp_path / f"{stem}-00002-of-00002.{suffix}").unlink()
     with pytest.raises(interop.InteropError, match=f"{stem}-00002-of-00002.{suffix}: no such file"):
         interop.read(tmp_path)
-    (tmp_path / f"{whole}.index.json").write_text("[]")
-    with pytest.raises(interop.InteropError, match="index.json: not an index of weights"):
-        interop.read(tmp_path)
+    for damaged in ("[]", *(json.dumps({"weight_map": {"a": shard}}) for shard in (None, ".", "../x.pth", "sub"))):
+        (tmp_path / f"{whole}.index.json").write_text(damaged)
+        with pytest.raises(interop.InteropError, match="index.json: not an index of weights"):
+            interop.read(tmp_path)
     save(tensors, tmp_path / whole)
     assert interop.read(tmp_path).keys() == tensors.keys()
 
