@@ -84,7 +84,7 @@ def read_model(
 ) -> tuple[RMAE, list[str]]:
     """Like `from_torch`; also returns notes about what was removed, initialised or computed anew."""
     state, notes = plain_names(state_dict)
-    state = transformers.to_mae({name: _array(value) for name, value in state.items()})
+    state = transformers.to_mae({name: _array(name, value) for name, value in state.items()})
     model_config = ml_collections.ConfigDict(config.model)
     parts = parts_that_fit(state, model_config)
     absent = [PARTS[part].title for part in parts_of(model_config) if part not in parts]
@@ -117,11 +117,14 @@ def read_model(
     return nnx.merge(graphdef, flax.traverse_util.unflatten_dict(params, sep="/")), notes
 
 
-def _array(value: Any) -> np.ndarray:
+def _array(name: str, value: Any) -> np.ndarray:
     """Converts a state dict's value to an array; bfloat16, which PyTorch cannot convert to NumPy, by way of float32."""
     if hasattr(value, "detach"):
-        half = str(value.dtype) == "torch.bfloat16"
-        value = value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach()
+        try:
+            half = str(value.dtype) == "torch.bfloat16"
+            return value.detach().float().numpy().astype(jnp.bfloat16) if half else value.detach().numpy()
+        except (TypeError, RuntimeError, NotImplementedError) as error:  # quantised, sparse, without data, 8 bits
+            raise InteropError(f"{name} cannot be converted to an array: {' '.join(str(error).split())}") from error
     return np.asarray(value)
 
 

@@ -89,6 +89,13 @@ def test_numbers_of_another_kind_are_named(toy, state):
     refused(whole, toy.config, "^cls_token is not a floating-point array; its type is int64$")
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(1, 1, 48, device="meta"), torch.eye(3).to_sparse(), torch.zeros(3).to(torch.float8_e4m3fn)]
+)
+def test_tensors_without_plain_numbers_are_named(toy, state, tensor):
+    refused(state | {"cls_token": tensor}, toy.config, "^cls_token cannot be converted to an array: ")
+
+
 PREFIXES = ["module.", "_orig_mod.module.", "model.backbone.", "encoder.0.", "module.vit."]
 
 
