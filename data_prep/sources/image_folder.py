@@ -82,7 +82,7 @@ def open_classes(folder: AnyPath, output: AnyPath) -> ImageFolder:
     """Opens all image files below a folder of class folders, laid out as in ImageNet.
 
     The classes are the sorted names of the folders directly below it and of links to folders, including folders without
-    images, but not hidden ones.
+    images, but not hidden ones and `output`.
 
     Raises:
       PrepError: the folder is missing or contains no images, or an image is not in a class folder.
@@ -91,7 +91,8 @@ def open_classes(folder: AnyPath, output: AnyPath) -> ImageFolder:
     loose = next((image_id for image_id in image_ids if "/" not in image_id), None)
     if loose is not None:
         raise PrepError(f"{folder / loose} is not in a class folder; move it into one, or omit --classes")
-    classes = tuple(sorted(name for name in subfolders(folder) if not name.startswith(".")))
+    names = (name for name in subfolders(folder) if not name.startswith(".") and not is_below(folder / name, output))
+    classes = tuple(sorted(names))
     counts = dict.fromkeys(classes, 0) | Counter(image_id.partition("/")[0] for image_id in image_ids)
     return ImageFolder("classes", folder, image_ids, classes, notes=(_describe(counts), *notes))
 

@@ -65,3 +65,8 @@ def test_other_files_are_counted_and_never_read(stored, tmp_path):
     (only / "a.dng").touch()
     with pytest.raises(PrepError, match="no images below .*found only: 1 .dng"):
         open_folder(only, tmp_path / "out")
+
+
+def test_a_dataset_among_the_class_folders_is_no_class(stored):
+    (stored / "dataset").mkdir()
+    assert open_classes(stored, stored / "dataset").classes == ("cat", "dog")
